@@ -1,0 +1,78 @@
+"""OccamContext: all that a plugin may see and set in one iteration."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import ReadOnlyError
+
+READ_ONLY = ("iter_num", "task_loss")
+# What the host compares before and after each plugin, and journals as a change.
+WATCHED = ("learning_rate", "lambda_ockham", "surprise_threshold", "updated", "consolidating")
+
+
+@dataclass
+class Requests:
+    """What plugins ask of the learner, which owns the tensors. Reset in every iteration."""
+
+    gradient_noise: float = 0.0  # σ of Gaussian gradient noise, in units of the gradient's rms
+
+
+@dataclass
+class OccamContext:
+    """The state that flows through the rack in one iteration.
+
+    `iter_num` and `task_loss` are fixed when the context is made; setting them raises ReadOnlyError. Hyperparameters hold
+    this iteration's scheduled values and may be changed; metrics are those of the last step until `on_batch_end`.
+    """
+
+    iter_num: int
+    task_loss: float  # nats/token, mean over the global batch
+
+    # hyperparameters of this iteration
+    learning_rate: float = 1e-3
+    lambda_ockham: float = 0.01
+    surprise_threshold: float | None = 2.0  # nats/token; None = no absolute threshold
+
+    # metrics of the last step
+    complexity_cost: float = 0.0  # relative drift Σ‖θ−θ*‖²/Σ‖θ*‖²; 0 while no anchor is in force
+    grad_norm: float = 0.0
+    update_rate: float = 1.0  # updates / batches so far
+
+    # verdicts of this iteration
+    updated: bool = True
+    consolidating: bool = False
+    reason_code: str = ""
+    consolidation_cause: str = ""  # interval or plugin, when this iteration moved the anchor
+    verdicts: tuple[bool, ...] = ()  # the gate's word on each micro-batch, under gradient accumulation
+
+    # the model, for the Occam Quotient
+    model_params: int = 0
+    memory_footprint_mb: float = 0.0
+    inference_flops: float = 0.0
+
+    anchor_available: bool = True
+    requests: Requests = field(default_factory=Requests)
+    metrics: dict[str, float] = field(default_factory=dict)  # the plugins' own figures; journaled and tracked
+    changes: list[tuple[str, str, Any, Any]] = field(default_factory=list)  # (plugin, field, from, to), by the host
+    notices: list[str] = field(default_factory=list)  # said once to the user and journaled as warnings
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in READ_ONLY and name in self.__dict__:
+            raise ReadOnlyError(f"OccamContext.{name} is read-only for plugins (got {value!r})")
+        object.__setattr__(self, name, value)
+
+    def compute_occam_quotient(self, task_performance: float) -> float:
+        """Occam Quotient: performance / (inference cost × memory in MB); higher is better.
+
+        Cost is FLOPs where known, else parameters; memory falls back to 4 bytes a parameter. Zero cost gives 0.
+        """
+        cost = self.inference_flops or float(self.model_params)
+        memory = self.memory_footprint_mb or 4 * self.model_params / 1e6
+        return task_performance / (cost * memory) if cost and memory else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values, ready for JSON."""
+        return dataclasses.asdict(self)

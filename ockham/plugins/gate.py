@@ -1,0 +1,145 @@
+"""OckhamGatePlugin, the surprise gate: learn only what surprises."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from statistics import NormalDist
+
+from ..context import OccamContext
+from .base import OccamPlugin, Param
+
+SKIPPED = "SKIPPED_SURPRISE"  # reason_code
+BASE = "base"  # follow the context's surprise_threshold
+MEDIAN_GAIN = 1.2  # the adaptive threshold seeks 1.2 × the median
+WINDOW = 100  # losses of the running median
+RATE = 0.05  # of the running mean, the deviation and z
+FLAT = 1e-9  # deviation relative to the mean below which losses count as equal
+PATIENCE = 500  # batches without a closing before the gate says so
+
+
+class OckhamGatePlugin(OccamPlugin):
+    """Opens iff task_loss >= τ; a closed gate skips the update (reason_code SKIPPED_SURPRISE).
+
+    Fixed: τ = surprise_threshold. Adaptive: τ starts there and moves to 1.2 × the median of the last 100 losses at
+    adaptation_rate. With target_update_rate r the gate opens at min(τ, q), where q = μ + z·d follows the (1−r) quantile of
+    recent losses: μ and d are running mean and absolute deviation, z ← z + 0.05·(1[loss >= q] − r). A loss is judged by the q
+    of the losses before it and then absorbed. The share of losses at or over q is r + (z_end − z_start)/(0.05·n) and z stays
+    bounded: in the long run r, whatever the losses' distribution or trend. So r is the least that is learned.
+
+    μ and d average equally until they have seen 20 losses, z starts at the normal distribution's quantile, and the first
+    loss is its own q: the gate opens. Losses that are not finite are judged but not absorbed.
+
+    τ is what an earlier plugin set in this iteration, else surprise_threshold, else ("base", the default) the context's value,
+    2.0 unless set. None = no absolute threshold: the rate alone, or always open where that is None too.
+    """
+
+    name = "gate"
+    PARAMS = (
+        Param("surprise_threshold", BASE, "least loss that is learned, nats/token", float | None, low=0, words=(BASE,)),
+        Param("adaptive", False, "move the threshold towards 1.2 × the running median", bool),
+        Param("adaptation_rate", 0.01, "speed of that, per batch", low=0, high=1),
+        Param("target_update_rate", None, "fraction of batches to learn at least", float | None, low=0, high=1),
+    )
+    STATE = ("adapted", "losses", "mean", "deviation", "z", "seen", "open_run", "is_noticed", "notice", "threshold", "quantile")
+
+    surprise_threshold: float | str | None
+    adaptive: bool
+    adaptation_rate: float
+    target_update_rate: float | None
+
+    def reset(self) -> None:
+        self.adapted: float | None = None  # the adaptive τ, once it has started
+        self.losses: deque[float] = deque(maxlen=WINDOW)
+        self.mean, self.deviation, self.seen = 0.0, 0.0, 0
+        share = 1 - min(max(self.target_update_rate or 0.5, 0.001), 0.999)
+        self.z = NormalDist().inv_cdf(share) * math.sqrt(math.pi / 2)  # σ = √(π/2) mean absolute deviations
+        self.open_run, self.is_noticed = 0, False
+        self.notice: str | None = None  # waits for the next context
+        self.threshold: float | None = None  # of the last verdict; None = always open
+        self.quantile: float | None = None
+
+    def verdict(self, loss: float, threshold: float | None = OccamContext.surprise_threshold) -> bool:
+        """Whether to learn a batch of this loss; moves the running statistics.
+
+        `threshold` is the base value, for a gate without its own. The learner calls this for each micro-batch under gradient
+        accumulation; otherwise on_batch_start does.
+        """
+        return self._judge(loss, self._own(threshold))
+
+    def on_batch_start(self, ctx: OccamContext) -> OccamContext:
+        if ctx.verdicts:
+            is_open = any(ctx.verdicts)
+        elif any(change[1] == "surprise_threshold" for change in ctx.changes):
+            is_open = self._judge(ctx.task_loss, ctx.surprise_threshold)
+        else:
+            is_open = self.verdict(ctx.task_loss, ctx.surprise_threshold)
+        ctx.updated, ctx.surprise_threshold = is_open, self.threshold
+        if not is_open:
+            ctx.reason_code = SKIPPED
+        elif ctx.reason_code == SKIPPED:
+            ctx.reason_code = ""
+        ctx.metrics[f"{self.name}/open"] = float(is_open)
+        if self.threshold is not None:
+            ctx.metrics[f"{self.name}/threshold"] = self.threshold
+        if self.quantile is not None:
+            ctx.metrics[f"{self.name}/quantile"] = self.quantile
+        if self.notice is not None:
+            ctx.notices.append(self.notice)
+            self.notice = None
+        return ctx
+
+    def _own(self, base: float | None) -> float | None:
+        """τ by the gate's own parameter, moved where it is adaptive."""
+        start = base if isinstance(self.surprise_threshold, str) else self.surprise_threshold
+        if not self.adaptive or start is None:
+            return start
+        if self.adapted is None:
+            self.adapted = start
+        return self.adapted
+
+    def _judge(self, loss: float, tau: float | None) -> bool:
+        is_finite = math.isfinite(loss)
+        self.quantile = None
+        if self.target_update_rate is not None and (self.seen or is_finite):
+            self.quantile = self.mean + self.z * self.deviation if self.seen else loss
+        limits = [limit for limit in (tau, self.quantile) if limit is not None]
+        self.threshold = min(limits) if limits else None
+        is_open = self.threshold is None or loss >= self.threshold
+        if is_finite:
+            self._absorb(loss)
+        self._watch(is_open, loss, tau)
+        return is_open
+
+    def _absorb(self, loss: float) -> None:
+        if self.adaptive:
+            self.losses.append(loss)
+            if self.adapted is not None:
+                self.adapted += self.adaptation_rate * (MEDIAN_GAIN * _median(self.losses) - self.adapted)
+        rate = self.target_update_rate
+        if rate is None or self.quantile is None:
+            return
+        if self.deviation > FLAT * abs(self.mean):  # among equal losses every quantile is the same: z would only wind up
+            self.z += RATE * ((loss >= self.quantile) - rate)
+        self.seen += 1
+        step = max(RATE, 1 / self.seen)
+        self.deviation += step * (abs(loss - self.mean if self.seen > 1 else 0.0) - self.deviation)
+        self.mean += step * (loss - self.mean)
+
+    def _watch(self, is_open: bool, loss: float, tau: float | None) -> None:
+        """Says once that the gate does nothing because the loss stays above τ."""
+        self.open_run = self.open_run + 1 if is_open else 0
+        if self.open_run < PATIENCE or self.is_noticed or tau is None or self.target_update_rate == 1 or not loss >= tau:
+            return
+        self.is_noticed = True
+        rate = self.target_update_rate
+        more = "" if rate is not None else ", with target_update_rate such as 0.6"
+        self.notice = (
+            f"{self.name} has not closed for {PATIENCE} batches: the loss ({loss:.3g}) stays above surprise_threshold"
+            f" {tau:.3g}; to skip by rate alone set surprise_threshold=null{more}, or raise surprise_threshold"
+        )
+
+
+def _median(values: deque[float]) -> float:
+    ordered, half = sorted(values), len(values) // 2
+    return ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2

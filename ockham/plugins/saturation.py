@@ -1,0 +1,68 @@
+"""SaturationPlugin: a little noise on the learning rate, the gradient, or both."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+from ..context import OccamContext
+from .base import OccamPlugin, Param
+
+DEFAULT_SEED = 1337  # outside a run, which gives its own
+
+
+class SaturationPlugin(OccamPlugin):
+    """Noise whose strength ramps up: drive_n = drive·min(1, n/warmup_iters) in the plugin's n-th iteration, n from 0.
+
+    'learning_rate': lr ← lr·max(0, 1 + drive_n·N(0, 1)). 'gradient': asks the learner for Gaussian gradient noise of
+    σ = drive_n × the gradient's rms, added in quadrature to what other plugins asked for. 'both': both.
+
+    The generator is the plugin's own, seeded by `seed`, drawn from once in every iteration, learned or not, and equal on
+    every rank.
+    """
+
+    name = "saturation"
+    PARAMS = (
+        Param("drive", 0.01, "relative strength of the noise", low=0),
+        Param("noise_type", "learning_rate", "where the noise goes", str, choices=("learning_rate", "gradient", "both")),
+        Param("warmup_iters", 100, "iterations to full strength", int, low=0),
+        Param("seed", None, "seed of the learning-rate noise; null = the run's", int | None, low=0),
+    )
+    STATE = ("iterations", "generator")
+
+    drive: float
+    noise_type: str
+    warmup_iters: int
+    seed: int | None
+
+    def reset(self) -> None:
+        self.iterations = 0
+        self.random = random.Random(DEFAULT_SEED if self.seed is None else self.seed)
+
+    def on_batch_start(self, ctx: OccamContext) -> OccamContext:
+        ramp = min(1.0, self.iterations / self.warmup_iters) if self.warmup_iters else 1.0
+        drive, factor = self.drive * ramp, 1.0
+        if self.noise_type in ("learning_rate", "both"):
+            factor = max(0.0, 1 + drive * self.random.gauss())
+            ctx.learning_rate *= factor
+        if self.noise_type in ("gradient", "both"):
+            ctx.requests.gradient_noise = math.hypot(ctx.requests.gradient_noise, drive)
+        ctx.metrics[f"{self.name}/lr_factor"] = factor
+        ctx.metrics[f"{self.name}/drive"] = drive
+        self.iterations += 1
+        return ctx
+
+    @property
+    def generator(self) -> list[Any]:
+        """The generator's state in plain types."""
+        version, internal, spare = self.random.getstate()
+        return [version, list(internal), spare]
+
+    @generator.setter
+    def generator(self, state: list[Any]) -> None:
+        version, internal, spare = state
+        self.random.setstate((version, tuple(internal), spare))
+
+    def get_state(self) -> dict[str, Any]:
+        return {key: value for key, value in super().get_state().items() if key != "generator"}
