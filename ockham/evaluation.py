@@ -1,0 +1,73 @@
+"""Evaluation: a deterministic sweep of a whole split, or nanoGPT's estimate from random batches; shared among ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from .data import BatchSource, Corpus, TokenFile, sweep, to_device
+from .distributed import Ranks
+from .precision import Precision
+
+SAMPLED_SEED = 0x5EED  # sampled evaluations draw from a stream of their own
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean losses in nats/token, and on how many tokens each was taken."""
+
+    train_loss: float
+    val_loss: float
+    tokens: int
+
+
+@torch.no_grad()
+def mean_loss(model: torch.nn.Module, windows: Iterable[torch.Tensor], precision: Precision, ranks: Ranks) -> tuple[float, int]:
+    """Token-weighted mean loss over this and all other ranks' windows (B, T + 1), in eval mode: (loss, tokens)."""
+    was_training = model.training
+    model.eval()
+    total, tokens = torch.zeros((), dtype=torch.float64), 0
+    for window in windows:
+        x, y = to_device(window, ranks.device)
+        with precision.autocast():
+            loss = model(x, y)[1]
+        total += loss.double().cpu() * y.numel()
+        tokens += y.numel()
+    model.train(was_training)
+    counts = ranks.gather((float(total), tokens))
+    tokens = sum(count for _, count in counts)
+    return sum(part for part, _ in counts) / tokens, tokens
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates a model on a corpus's two splits. The training split is seen through a fixed subset as large as val."""
+
+    corpus: Corpus
+    block_size: int
+    batch_size: int
+    precision: Precision
+    ranks: Ranks
+    eval_iters: int = 0  # > 0: random batches instead of a sweep
+    max_tokens: int = 0  # cap of a sweep; 0 = whole
+
+    def __call__(self, model: torch.nn.Module, step: int, whole: bool = False) -> Evaluation:
+        """Losses of both splits; `whole` sweeps all of val whatever the settings."""
+        cap = 0 if whole else self.max_tokens
+        size = min(cap or self.corpus.val.tokens, self.corpus.val.tokens)
+        if self.eval_iters and not whole:
+            train, val = (self._sampled(file, step + 1) for file in (self.corpus.train, self.corpus.val))
+        else:
+            train, val = (self._swept(self.corpus.train, size), self._swept(self.corpus.val, cap))
+        (train_loss, _), (val_loss, tokens) = (mean_loss(model, w, self.precision, self.ranks) for w in (train, val))
+        return Evaluation(train_loss, val_loss, tokens)
+
+    def _swept(self, file: TokenFile, cap: int) -> Iterable[torch.Tensor]:
+        return sweep(file, self.block_size, cap, self.ranks.rank, self.ranks.world)
+
+    def _sampled(self, file: TokenFile, step: int) -> Iterable[torch.Tensor]:
+        source = BatchSource(file, self.batch_size, self.block_size, SAMPLED_SEED)
+        for micro in range(self.ranks.rank, self.eval_iters, self.ranks.world):
+            yield file.windows(source.starts(step, micro), self.block_size + 1)

@@ -1,0 +1,103 @@
+"""The journal: one JSON object a line for every step, evaluation, intervention and decision of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .context import OccamContext
+from .errors import CheckpointError
+
+VERSION = 1
+STEP_FIELDS = (
+    "task_loss",
+    "updated",
+    "reason_code",
+    "learning_rate",
+    "lambda_ockham",
+    "surprise_threshold",
+    "complexity_cost",
+    "grad_norm",
+    "update_rate",
+)
+
+
+class Journal:
+    """Appends events to journal.jsonl. On ranks other than the first it is made with `path=None` and writes nothing."""
+
+    def __init__(self, path: Path | None, keep_bytes: int = 0):
+        """Open for appending after the first `keep_bytes` bytes; what a killed run wrote beyond its checkpoint is cut off."""
+        self.file = None
+        if path is not None:
+            if keep_bytes and (not path.is_file() or path.stat().st_size < keep_bytes):
+                raise CheckpointError(
+                    f"{path} is shorter than the checkpoint says; it was cut or exchanged, so the run cannot be resumed"
+                )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = open(path, "ab")  # noqa: SIM115 (held for the life of the run)
+            self.file.truncate(keep_bytes)
+
+    def write(self, event: str, iter_num: int, **fields: Any) -> None:
+        """One line: schema version, event, iteration and the event's own fields. Non-finite numbers become strings."""
+        if self.file:
+            line = json.dumps({"v": VERSION, "event": event, "iter": iter_num, **fields}, default=_plain, allow_nan=True)
+            if "NaN" in line or "Infinity" in line:
+                line = json.dumps(_finite({"v": VERSION, "event": event, "iter": iter_num, **fields}), default=_plain)
+            self.file.write(line.encode() + b"\n")
+
+    def step(self, ctx: OccamContext, tokens: int, units: float, dt_ms: float) -> None:
+        """A step event from the context that came out of the learner."""
+        fields = {name: getattr(ctx, name) for name in STEP_FIELDS}
+        self.write(
+            "step",
+            ctx.iter_num,
+            **fields,
+            tokens=tokens,
+            units=units,
+            dt_ms=round(dt_ms, 3),
+            changes=ctx.changes,
+            metrics=ctx.metrics,
+        )
+
+    def flush(self) -> int:
+        """Push everything to disk and say how many bytes the journal has: a checkpoint remembers that number."""
+        if not self.file:
+            return 0
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        return self.file.tell()
+
+    def close(self) -> None:
+        """Flush and close."""
+        if self.file:
+            self.flush()
+            self.file.close()
+            self.file = None
+
+
+def read(path: Path, event: str | None = None) -> Iterator[dict[str, Any]]:
+    """The events of a journal in order, all or of one kind. A torn last line (a killed run) ends it quietly."""
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                return
+            if event is None or entry["event"] == event:
+                yield entry
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, (list, tuple)) else value

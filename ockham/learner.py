@@ -1,0 +1,243 @@
+"""OckhamLearner: the only code that changes weights. One `step` is one iteration of the rack."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from .anchor import Anchor
+from .context import OccamContext
+from .data import Batch, mix
+from .distributed import Ranks, gradients
+from .ledger import Ledger
+from .plugins import OckhamGatePlugin, PluginHost
+from .precision import Precision
+
+UPDATED, SKIPPED, NONFINITE, BACKED_OFF = "UPDATED", "SKIPPED", "NONFINITE", "SCALER_BACKOFF"
+
+
+class OckhamLearner:
+    """Learns when the rack says so, and pays λΩ for drift from the anchor.
+
+    `model(x, y)` must give `(logits, loss)`, the loss a mean over tokens in nats. Without `optimizer` the learner makes
+    AdamW at lr 1e-3; without `host`, a rack of one gate at `surprise_threshold`; without `anchor`, one at the present
+    weights with the penalty on. `schedule(iter_num)` gives the first parameter group's learning rate; every group is
+    scaled by the same factor. `clip_grad_norm` 0 or None does not clip.
+
+    >>> learner = OckhamLearner(model=model, surprise_threshold=2.0, lambda_ockham=0.01)
+    >>> ctx = learner.step((x, y))          # or a list of micro-batches
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer | None = None,
+        host: PluginHost | None = None,
+        *,
+        anchor: Anchor | None = None,
+        schedule: Callable[[int], float] | None = None,
+        lambda_ockham: float = 0.01,
+        surprise_threshold: float | None = 2.0,
+        consolidate_interval: int = 1000,
+        clip_grad_norm: float | None = 1.0,
+        ranks: Ranks | None = None,
+        precision: Precision | None = None,
+        seed: int = 1337,
+    ):
+        self.model = model
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = optimizer or torch.optim.AdamW(self.parameters, lr=1e-3)
+        self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
+        self.host = PluginHost([OckhamGatePlugin(surprise_threshold=surprise_threshold)]) if host is None else host
+        self.anchor = anchor or Anchor(self.parameters)
+        self.schedule = schedule or (lambda iter_num: self.base_lrs[0])
+        self.lambda_ockham, self.surprise_threshold = lambda_ockham, surprise_threshold
+        self.consolidate_interval, self.clip_grad_norm = consolidate_interval, clip_grad_norm
+        self.ranks = ranks or Ranks(self.parameters[0].device)
+        self.precision = precision or Precision(self.ranks.device.type)
+        self.seed = seed
+        self.ledger = Ledger()
+        self.iter_num = 0
+        self.consolidations = 0
+        self.consolidated_at = 0
+        self.nonfinite_in_a_row = 0
+        self.drift, self.grad_norm = 0.0, 0.0  # of the last step
+
+    def step(self, batch: Batch | Sequence[Batch]) -> OccamContext:
+        """One iteration on a batch, or on a list of micro-batches whose accepted gradients are averaged."""
+        micros: list[Batch] = [batch] if isinstance(batch[0], torch.Tensor) else list(batch)  # type: ignore[list-item, arg-type]
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, task_loss, verdicts = self._single(micros[0]) if len(micros) == 1 else self._accumulate(micros)
+        ctx = self._context(task_loss, verdicts)
+        if math.isfinite(task_loss):
+            ctx = self.host.process_batch_start(ctx)
+            if ctx.updated and (loss is not None or any(verdicts)):
+                self._update(ctx, loss, sum(verdicts))
+            else:
+                ctx.updated, ctx.reason_code = False, ctx.reason_code or SKIPPED
+        else:
+            ctx.updated, ctx.reason_code = False, NONFINITE
+        self._finish(ctx, micros)
+        return ctx
+
+    def _single(self, micro: Batch) -> tuple[torch.Tensor, float, tuple[bool, ...]]:
+        loss = self._forward(micro)
+        return loss, self._global_mean(loss, micro), ()
+
+    def _accumulate(self, micros: list[Batch]) -> tuple[None, float, tuple[bool, ...]]:
+        """Forward each micro-batch, let the gate judge its global mean loss, and backward at once those it accepts."""
+        losses, verdicts = [], []
+        gate = self.host.gate
+        with self._no_sync():
+            for micro in micros:
+                loss = self._forward(micro)
+                losses.append(self._global_mean(loss, micro))
+                verdicts.append(math.isfinite(losses[-1]) and (gate is None or gate.verdict(losses[-1], self.surprise_threshold)))
+                if verdicts[-1]:
+                    self.precision.scaler.scale(loss).backward()
+                    self.ledger.backward()
+        return None, sum(losses) / len(losses), tuple(verdicts)
+
+    def _forward(self, micro: Batch) -> torch.Tensor:
+        self.ledger.forward()
+        with self.precision.autocast():
+            return self.model(*micro)[1]
+
+    def _global_mean(self, loss: torch.Tensor, micro: Batch) -> float:
+        tokens = micro[1].numel()
+        return self.ranks.mean(loss.detach() * tokens, tokens) if self.ranks.world > 1 else float(loss.detach())
+
+    def _no_sync(self) -> AbstractContextManager[Any]:
+        return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else contextlib.nullcontext()
+
+    def _context(self, task_loss: float, verdicts: tuple[bool, ...]) -> OccamContext:
+        in_force = self.anchor.in_force
+        return OccamContext(
+            iter_num=self.iter_num,
+            task_loss=task_loss,
+            learning_rate=self.schedule(self.iter_num),
+            lambda_ockham=self.lambda_ockham,
+            surprise_threshold=self.surprise_threshold,
+            complexity_cost=self.drift if in_force else 0.0,
+            grad_norm=self.grad_norm,
+            update_rate=self.ledger.update_rate,
+            verdicts=verdicts,
+            anchor_available=in_force,
+        )
+
+    def _update(self, ctx: OccamContext, loss: torch.Tensor | None, accepted: int) -> None:
+        """Backward, penalty, noise, plugins, clip, optimizer step; or nothing at all when a gradient is not finite."""
+        if loss is not None:
+            self.precision.scaler.scale(loss).backward()
+            self.ledger.backward()
+        else:
+            grads = gradients(self.parameters)
+            torch._foreach_div_(grads, accepted)
+            self.ranks.average_(grads)
+        self.precision.scaler.unscale_(self.optimizer)
+        if self.anchor.in_force:
+            self.anchor.add_penalty_gradient(ctx.lambda_ockham)
+        if ctx.requests.gradient_noise:
+            self._add_noise(ctx.requests.gradient_noise)
+        self.host.process_adapt(ctx)
+        grads = gradients(self.parameters)
+        norm = torch.nn.utils.get_total_norm(grads)
+        ctx.grad_norm = float(norm)
+        if not math.isfinite(ctx.grad_norm):
+            ctx.updated, ctx.reason_code = False, BACKED_OFF if self.precision.scaler.is_enabled() else NONFINITE
+            self.precision.scaler.update()
+            return
+        if self.clip_grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_grad_norm, norm)
+        self._apply(ctx)
+
+    def _apply(self, ctx: OccamContext) -> None:
+        factor = ctx.learning_rate / self.base_lrs[0] if self.base_lrs[0] else 0.0
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = base * factor
+        self.optimizer.param_groups[0]["lr"] = ctx.learning_rate  # exact, not through the quotient
+        self.precision.scaler.step(self.optimizer)
+        self.precision.scaler.update()
+        ctx.reason_code = UPDATED
+
+    @torch.no_grad()
+    def _add_noise(self, sigma: float) -> None:
+        """g ← g + σ·rms(g)·N(0, 1); the draw is a pure function of (seed, iteration), so all ranks add the same."""
+        grads = gradients(self.parameters)
+        count = sum(g.numel() for g in grads)
+        rms = torch.nn.utils.get_total_norm(grads) / count**0.5
+        generator = torch.Generator(grads[0].device).manual_seed(int(mix(self.seed, self.iter_num, 0x6E6F6973)[0] >> 1))
+        for grad in grads:
+            noise = torch.randn(grad.shape, generator=generator, device=grad.device, dtype=grad.dtype)
+            grad.add_(noise * (sigma * rms))
+
+    def _finish(self, ctx: OccamContext, micros: list[Batch]) -> None:
+        """Count, measure, tell the rack, consolidate."""
+        tokens = micros[0][1].numel() * self.ranks.world
+        for accepted in ctx.verdicts or (ctx.updated,):
+            self.ledger.verdict(accepted and ctx.updated, tokens)
+        self.nonfinite_in_a_row = self.nonfinite_in_a_row + 1 if ctx.reason_code == NONFINITE else 0
+        if ctx.updated:
+            self.drift, self.grad_norm = self.anchor.drift(), ctx.grad_norm
+        ctx.complexity_cost = self.drift if self.anchor.in_force else 0.0
+        ctx.metrics["drift"] = self.drift
+        ctx.update_rate = self.ledger.update_rate
+        if ctx.reason_code != NONFINITE:
+            self.host.process_batch_end(ctx)
+        self.iter_num += 1
+        self._maybe_consolidate(ctx)
+
+    def _maybe_consolidate(self, ctx: OccamContext) -> None:
+        due = bool(self.consolidate_interval) and self.iter_num - self.consolidated_at >= self.consolidate_interval
+        if self.anchor.in_force and (ctx.consolidating or due):
+            ctx.consolidation_cause = "plugin" if ctx.consolidating else "interval"
+            self.consolidate(ctx)
+
+    def consolidate(self, ctx: OccamContext) -> None:
+        """Move the anchor to the weights and tell the rack."""
+        self.anchor.move()
+        self.drift = 0.0
+        self.consolidations += 1
+        self.consolidated_at = self.iter_num
+        self.host.process_consolidate(ctx)
+
+    def observe(self, val_loss: float) -> bool:
+        """Hear an evaluation; True when it puts the anchor's penalty in force. The interval counts from there."""
+        engaged = self.anchor.observe(val_loss, self.iter_num)
+        self.drift = self.anchor.drift()
+        if engaged:
+            self.consolidated_at = self.iter_num
+        return engaged
+
+    COUNTERS = ("iter_num", "consolidations", "consolidated_at", "nonfinite_in_a_row", "drift", "grad_norm")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the model's weights."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "anchor": self.anchor.state_dict(),
+            "plugins": self.host.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "ledger": self.ledger.state_dict(),
+            "counters": {name: getattr(self, name) for name in self.COUNTERS},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken; learning rate and options stay as this learner was built."""
+        options = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, mine in zip(self.optimizer.param_groups, options, strict=True):
+            group.update(mine)  # load_state_dict brings the checkpoint's lr, betas, weight decay and fused back
+        self.anchor.load_state_dict(state["anchor"])
+        self.host.load_state_dict(state["plugins"])
+        self.precision.scaler.load_state_dict(state["scaler"])
+        self.ledger.load_state_dict(state["ledger"])
+        for name in self.COUNTERS:
+            setattr(self, name, state["counters"][name])

@@ -1,0 +1,29 @@
+"""Which parameter decays: every trainable parameter in exactly one group, tied weights once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..config import ParamGroupConfig
+
+Named = list[tuple[str, torch.nn.Parameter]]
+
+
+def trainable(model: torch.nn.Module) -> Named:
+    """(name, parameter) of everything that trains; `named_parameters` gives tied weights once, under their first name."""
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+def parameter_groups(named: Named, weight_decay: float, config: ParamGroupConfig) -> list[dict[str, Any]]:
+    """Two groups: those that decay, and those whose name holds one of the no-decay patterns. Empty groups are left out."""
+
+    def spared(name: str) -> bool:
+        return config.enabled and any(pattern in name for pattern in config.no_decay_patterns)
+
+    groups = [
+        {"params": [p for n, p in named if not spared(n)], "weight_decay": weight_decay},
+        {"params": [p for n, p in named if spared(n)], "weight_decay": config.override_no_decay_weight},
+    ]
+    return [group for group in groups if group["params"]]
