@@ -1,0 +1,39 @@
+# A 0.80 M character model of Shakespeare for a laptop CPU: about three minutes on two cores.
+# Data: python data/shakespeare_char/prepare.py
+
+# run
+out_dir = "out-shakespeare-char"
+eval_interval = 250
+eval_iters = 20  # 0 = a noise-free sweep, some seconds longer
+log_interval = 1
+always_save_checkpoint = False
+device = "cpu"
+compile = False
+wandb_log = False
+wandb_project = "shakespeare-char"
+wandb_run_name = "mini-gpt"
+
+# data
+dataset = "shakespeare_char"
+gradient_accumulation_steps = 1
+batch_size = 12
+block_size = 64  # characters
+
+# model
+n_layer = 4
+n_head = 4
+n_embd = 128
+dropout = 0.0
+bias = False
+
+# AdamW and its schedule
+max_iters = 2000
+learning_rate = 1e-3
+min_lr = 1e-4
+decay_lr = True
+warmup_iters = 100
+lr_decay_iters = 2000
+weight_decay = 1e-1
+beta1 = 0.9
+beta2 = 0.99
+grad_clip = 1.0

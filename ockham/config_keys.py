@@ -1,0 +1,79 @@
+"""The names of configuration: every key a user may write, nanoGPT's names for them, the members of the groups."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+from .config import OptimizerConfig, RunConfig, leaves
+from .config_files import CONFIG_DIR, read_yaml
+from .errors import ConfigError, nearest
+
+GROUPS = ("optimizer", "scheduler")
+LEAVES = leaves(RunConfig)
+SHARED = frozenset(key.split(".")[0] for key in leaves(OptimizerConfig))  # leaves that every optimizer has
+# nanoGPT's names and ours. decay_lr, its only name for a choice, is handled in `make_layer`.
+ALIASES = {
+    "learning_rate": "optimizer.lr",
+    "weight_decay": "optimizer.weight_decay",
+    "beta1": "optimizer.betas[0]",
+    "beta2": "optimizer.betas[1]",
+    "grad_clip": "optimizer.clip_grad_norm",
+    "gradient_accumulation_steps": "optimizer.accumulate_steps",
+    "warmup_iters": "scheduler.warmup_steps",
+    "lr_decay_iters": "scheduler.decay_steps",
+    "min_lr": "scheduler.min_lr",
+}
+
+
+@cache
+def group_choices(group: str) -> dict[str, dict[str, Any]]:
+    """The members of a group in config/, with what each states."""
+    return {path.stem: read_yaml(path) for path in sorted((CONFIG_DIR / group).glob("*.yaml"))}
+
+
+def owners(leaf: str) -> list[str]:
+    """The optimizers that have a leaf of their own of this name."""
+    return [name for name, stated in group_choices("optimizer").items() if leaf in stated and leaf not in SHARED]
+
+
+@cache
+def known_keys() -> tuple[str, ...]:
+    """Every key that a user may write."""
+    own = {f"optimizer.{leaf}" for stated in group_choices("optimizer").values() for leaf in stated}
+    return tuple(dict.fromkeys([*LEAVES, *sorted(own - set(LEAVES)), *ALIASES, "decay_lr", *GROUPS]))
+
+
+def real_key(written: str) -> tuple[str, int | None]:
+    """The real key of a written one, and the index into its list: beta2 -> (optimizer.betas, 1)."""
+    match = re.fullmatch(r"(.*?)(?:\[(\d+)\])?", ALIASES.get(written, written), re.DOTALL)
+    assert match is not None  # every part is optional
+    return match[1], None if match[2] is None else int(match[2])
+
+
+def is_known(written: str) -> bool:
+    """Whether a key can be meant; an optimizer's own leaves are judged once the optimizer is known."""
+    rooms = {key.rsplit(".", 1)[0] for key in LEAVES if "." in key}
+    return (
+        written in known_keys()
+        or written in rooms
+        or real_key(written)[0] in LEAVES
+        or written.startswith(("optimizer.", "rack."))
+    )
+
+
+def unknown(written: str, where: str) -> ConfigError:
+    """The error for a key that nobody has: it names the nearest one, or those that end in the same word."""
+    ends = [key for key in known_keys() if key.endswith(f".{written}")]
+    hint = f" (did you mean {' or '.join(ends)}?)" if ends else nearest(written, known_keys())
+    return ConfigError(f"unknown key {written} ({where}){hint}")
+
+
+def choice_name(group: str, value: Any, where: str) -> str:
+    """A group member's name. Raises ConfigError naming the nearest one and all of them."""
+    name = "none" if value is None and group == "scheduler" else value
+    if name not in group_choices(group):
+        known = list(group_choices(group))
+        raise ConfigError(f"{group} must be one of {', '.join(known)}, got {value!r} ({where}){nearest(str(value), known)}")
+    return name

@@ -1,0 +1,102 @@
+"""What the command line and config files say to the rack: whole presets, single parameters, a gate of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from . import presets
+from .errors import ConfigError, PresetError, nearest
+
+Spec = dict[str, Any]  # type, name, enabled, params: a plugin as plain data
+GATE_KEYS = ("surprise_threshold", "target_update_rate")
+GATES = ("OckhamGatePlugin", "OccamGatePlugin")
+
+
+class Said(Protocol):
+    """A value with the layer that gave it."""
+
+    @property
+    def value(self) -> Any: ...
+    @property
+    def where(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One parameter of one plugin, or, with plugin None, of every plugin that has it. `param` may be dotted, as bands.easy."""
+
+    plugin: str | None
+    param: str
+    value: Any
+    where: str
+    kind: str
+
+    @classmethod
+    def parse(cls, written: str, value: Any, where: str, kind: str) -> Patch:
+        """From `rack.PLUGIN.PARAMETER`. Raises ConfigError for any other form."""
+        parts = written.split(".", 2)
+        if len(parts) < 3 or not all(parts):
+            raise ConfigError(f"{written} ({where}): a plugin's parameter is written rack.PLUGIN.PARAMETER=value")
+        return cls(parts[1], parts[2], value, where, kind)
+
+
+def preset_specs(name: str) -> tuple[list[Spec], dict[str, Any]]:
+    """A preset's plugins and hyperparameters, as plain data. Raises PresetError."""
+    preset = presets.load_preset(name)
+    return [dict(spec) for spec in preset.specs], dict(preset.hyperparameters)
+
+
+def add_gate(rack: list[Spec], said: Mapping[str, Said]) -> tuple[list[Spec], list[str]]:
+    """The rack, with a gate in front when one was asked for by plain keys and the rack has none; and the note of it."""
+    asked = {key: said[key] for key in GATE_KEYS if said[key].kind in ("file", "flag") and said[key].value is not None}
+    if not asked or any(spec["type"] in GATES for spec in rack):
+        return rack, []
+    params = {key: said[key].value for key in GATE_KEYS}
+    gate = {"type": "OckhamGatePlugin", "name": presets.PLUGINS["OckhamGatePlugin"].name, "enabled": True, "params": params}
+    words = ", ".join(f"{key} = {source.value} ({source.where})" for key, source in asked.items())
+    return [checked(gate, "added"), *rack], [f"Rack: added an OckhamGatePlugin for {words}"]
+
+
+def patch_rack(rack: list[Spec], patches: list[Patch], preset: str) -> Iterator[tuple[str, Patch]]:
+    """Set parameters in place, in order; yields the key of each one set. Raises ConfigError naming the nearest plugin."""
+    names = [spec["name"] for spec in rack]
+    for patch in patches:
+        if patch.plugin is not None and patch.plugin not in names:
+            has = f"it has {', '.join(names)}" if names else "it is empty: choose a preset"
+            written = f"rack.{patch.plugin}.{patch.param}"
+            raise ConfigError(
+                f"{written} ({patch.where}): the rack of preset {preset} has no plugin {patch.plugin!r}"
+                f"{nearest(patch.plugin, names)}; {has}"
+            )
+        for index, spec in enumerate(rack):
+            if spec["name"] == patch.plugin or (patch.plugin is None and patch.param in spec["params"]):
+                rack[index] = patched(spec, patch)
+                yield f"rack.{spec['name']}.{patch.param}", patch
+
+
+def patched(spec: Spec, patch: Patch) -> Spec:
+    """A plugin with one parameter changed, checked by its own class."""
+    if patch.param == "enabled":
+        if not isinstance(patch.value, bool):
+            raise ConfigError(f"rack.{spec['name']}.enabled must be true or false, got {patch.value!r} ({patch.where})")
+        return {**spec, "enabled": patch.value}
+    param, *inner = patch.param.split(".")
+    value = patch.value
+    for key in reversed(inner):
+        value = {key: value}
+    if inner and isinstance(spec["params"].get(param), Mapping):
+        value = {**spec["params"][param], **value}
+    return checked({**spec, "params": {**spec["params"], param: value}}, patch.where)
+
+
+def checked(spec: Spec, where: str) -> Spec:
+    """A plugin's spec with every parameter resolved. Raises ConfigError or PresetError with the source in the message."""
+    try:
+        plugin = presets.build_plugins([spec])[0]
+    except (ConfigError, PresetError) as error:
+        raise type(error)(f"{error} ({where})") from error
+    return {"type": spec["type"], "name": plugin.name, "enabled": plugin.enabled, "params": plugin.params()}
