@@ -1,0 +1,50 @@
+# make train   from a fresh clone to a trained model, a sample and a report
+# make test    lint, types and all quick tests
+.PHONY: help train test test-slow lint clean results
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The first Python 3.11 to 3.13 that runs.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+  $$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
+PY := .venv/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11, 3.12 or 3.13 found; install one, or name it: make PYTHON=/path/to/python train"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# torch first and alone: its pinned version decides which build is taken.
+.venv/.train: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing what training needs into .venv ..."
+	$(PIP) torch
+	$(PIP) -e .
+	@touch $@
+
+.venv/.test: .venv/.train
+	@echo "installing what the tests need ..."
+	$(PIP) -e '.[test,data,track,online]'
+	@touch $@
+
+train: .venv/.train
+	$(PY) data/fables/prepare.py
+	@out=out-fables; n=2; while [ -e $$out ]; do out=out-fables-$$n; n=$$((n + 1)); done; set -e; \
+	  $(PY) train_ockham.py config/train_fables.py --preset=balanced --out_dir=$$out; \
+	  echo; echo "--- a sample"; $(PY) sample.py --out_dir=$$out --num_samples=1 --max_new_tokens=400 --temperature=0.6; \
+	  echo; echo "report: $$out/report.html"; echo "more:   $(PY) sample.py --out_dir=$$out --start='Q: Who has '"
+
+lint: .venv/.test
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+test: lint
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2
+
+test-slow: lint
+	$(PY) -m pytest -q -m slow
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,92 @@
+"""What a person sees: nanoGPT's lines, a progress bar on a terminal, and the table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .context import OccamContext
+from .evaluation import Evaluation
+
+
+class Screen:
+    """Plain lines everywhere, and below them a progress bar where output is a terminal. Silent on ranks other than the first."""
+
+    def __init__(self, is_main: bool, total: int):
+        self.console = Console(quiet=not is_main, soft_wrap=True, highlight=False, markup=False, emoji=False)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not (is_main and self.console.is_terminal),
+        )
+        self.task = self.progress.add_task("training", total=total)
+
+    def __enter__(self) -> Screen:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.progress.stop()
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.console.print(text)
+
+    def advance(self, iter_num: int) -> None:
+        """Move the bar."""
+        self.progress.update(self.task, completed=iter_num)
+
+    def evaluation(self, step: int, result: Evaluation) -> None:
+        """nanoGPT's evaluation line."""
+        self.say(f"step {step}: train loss {result.train_loss:.4f}, val loss {result.val_loss:.4f}")
+
+    def step(self, ctx: OccamContext, seconds: float, mfu: float | None) -> None:
+        """nanoGPT's iteration line, then update rate, drift and learning rate."""
+        shown = "n/a" if mfu is None else f"{mfu * 100:.2f}%"
+        self.say(
+            f"iter {ctx.iter_num}: loss {ctx.task_loss:.4f}, time {seconds * 1e3:.2f}ms, mfu {shown}, "
+            f"update {ctx.update_rate:.3f}, drift {ctx.metrics['drift']:.4f}, lr {ctx.learning_rate:.3e}"
+        )
+
+    def summary(self, summary: Mapping[str, Any]) -> None:
+        """The final table."""
+        table = Table(title="run summary", show_header=False, title_justify="left")
+        table.add_column("figure")
+        table.add_column("value", justify="right")
+        for label, value in summary_rows(summary):
+            table.add_row(label, value)
+        self.console.print(table)
+
+
+def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(label, value) of the final table; what is not known is left out."""
+    rows = [("val loss (full split)", number(summary["val_loss"])), ("best val loss", number(summary["best_val_loss"]))]
+    if summary["floor"] is not None and summary["val_loss"] is not None:
+        rows += [
+            ("floor of this corpus", number(summary["floor"])),
+            ("above the floor", number(summary["val_loss"] - summary["floor"])),
+        ]
+    rows += [
+        ("iterations", f"{summary['iters']:,}"),
+        ("update rate", f"{summary['update_rate']:.3f} (last 1,000: {summary['update_rate_recent']:.3f})"),
+        ("compute units", f"{summary['compute_units']:,.0f} (saved {summary['compute_saved']:.1%})"),
+        ("drift from the anchor", f"{summary['complexity_cost']:.4f}"),
+        ("anchor penalty", summary["penalty"]),
+        ("consolidations", str(summary["consolidations"])),
+        ("tokens/s", f"{summary['tokens_per_s']:,.0f}"),
+        ("wall time", f"{summary['wall_s']:.1f} s (training {summary['train_s']:.1f} s)"),
+    ]
+    return rows
+
+
+def number(value: float | None) -> str:
+    """A loss with four places, or n/a."""
+    return "n/a" if value is None else f"{value:.4f} nats/token"

@@ -1,0 +1,1 @@
+"""Experiments and their reports. A leaf: nothing in the core imports it."""

@@ -1,0 +1,192 @@
+"""report.html: one run in pictures and words, one file that opens offline; and val-loss curves of several runs."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import journal
+from ..console import summary_rows
+from ..errors import WorldError
+from ..rundir import write_text
+
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .9rem .2rem 0;text-align:left;border-bottom:1px solid #ddd}
+td.n{text-align:right;font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}pre{background:#f6f6f6;padding:1rem;overflow-x:auto}"""
+POINTS = 1500  # a longer run is thinned to this many points a curve
+
+
+class Record:
+    """A run's journal as columns, and its summary."""
+
+    def __init__(self, out_dir: Path):
+        if not (out_dir / "journal.jsonl").is_file():
+            raise WorldError(f"{out_dir} holds no run: journal.jsonl is missing")
+        self.name = out_dir.name
+        events = list(journal.read(out_dir / "journal.jsonl"))
+        self.steps = [e for e in events if e["event"] == "step"]
+        self.evals = [e for e in events if e["event"] == "eval"]
+        self.others = [e for e in events if e["event"] not in ("step", "eval", "checkpoint")]
+        path = out_dir / "summary.json"
+        self.summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self.config = (out_dir / "config.yaml").read_text(encoding="utf-8") if (out_dir / "config.yaml").is_file() else ""
+
+    def column(self, name: str) -> np.ndarray:
+        """A field, or a metric, of every step; null becomes nan."""
+
+        def value(entry: dict[str, Any]) -> float:
+            found = entry.get(name, entry["metrics"].get(name))
+            return float("nan") if found is None else float(found)
+
+        return np.array([value(e) for e in self.steps])
+
+    def at(self, event: str) -> list[int]:
+        """The iterations at which an event happened."""
+        return [e["iter"] for e in self.others if e["event"] == event]
+
+
+def smoothed(values: np.ndarray, window: int = 50) -> np.ndarray:
+    """Trailing mean over up to `window` values."""
+    if not len(values):
+        return values
+    total = np.cumsum(np.insert(np.nan_to_num(values), 0, 0.0))
+    index = np.arange(1, len(values) + 1)
+    start = np.maximum(0, index - window)
+    return (total[index] - total[start]) / (index - start)
+
+
+def svg(draw: Callable[[Any], None], width: float = 9.0, height: float = 3.2) -> str:
+    """One chart as inline SVG."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    with pyplot.rc_context(
+        {
+            "svg.hashsalt": "ockham",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "font.size": 9,
+        }
+    ):
+        figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
+        draw(axes)
+        axes.set_xlabel("iteration")
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
+    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+
+
+def draw_loss(record: Record, axes: Any) -> None:
+    """Training loss, both evaluations, the corpus's floor."""
+    iters, thin = np.array([e["iter"] for e in record.steps]), max(1, len(record.steps) // POINTS)
+    axes.plot(iters[::thin], smoothed(record.column("task_loss"))[::thin], color="0.7", label="batch loss (mean of 50)")
+    x = [e["iter"] for e in record.evals]
+    axes.plot(x, [e["train_loss"] for e in record.evals], "o-", ms=3, label="train")
+    axes.plot(x, [e["val_loss"] for e in record.evals], "o-", ms=3, label="val")
+    if record.summary.get("floor") is not None:
+        axes.axhline(record.summary["floor"], color="k", ls=":", label="floor")
+    for iter_num in record.at("engage"):
+        axes.axvline(iter_num, color="C3", ls="--", label="penalty engages")
+    axes.set_ylabel("nats/token")
+    axes.legend(fontsize=8)
+
+
+def draw_gate(record: Record, axes: Any) -> None:
+    """How many batches were learned, and the threshold in effect."""
+    iters, thin = np.array([e["iter"] for e in record.steps]), max(1, len(record.steps) // POINTS)
+    axes.plot(iters[::thin], smoothed(record.column("updated"), 200)[::thin], label="update rate (last 200)")
+    axes.set_ylim(0, 1.05)
+    axes.set_ylabel("update rate")
+    threshold = record.column("surprise_threshold")
+    if not np.isnan(threshold).all() and "gate/open" in record.steps[-1]["metrics"]:
+        twin = axes.twinx()
+        twin.plot(iters[::thin], threshold[::thin], color="C1", lw=1, label="threshold, nats")
+        twin.set_ylabel("threshold")
+        twin.grid(False)
+    axes.legend(fontsize=8, loc="lower left")
+
+
+def draw_drift(record: Record, axes: Any) -> None:
+    """Relative drift from the anchor, with consolidations."""
+    iters, thin = np.array([e["iter"] for e in record.steps]), max(1, len(record.steps) // POINTS)
+    axes.plot(iters[::thin], record.column("drift")[::thin], label="drift")
+    for i, iter_num in enumerate(record.at("consolidate")[:200]):
+        axes.axvline(iter_num, color="C2", alpha=0.3, lw=0.8, label=None if i else "consolidation")
+    for iter_num in record.at("engage"):
+        axes.axvline(iter_num, color="C3", ls="--", label="penalty engages")
+    axes.set_ylabel("‖θ−θ*‖²/‖θ*‖²")
+    axes.legend(fontsize=8)
+
+
+def draw_rates(record: Record, axes: Any) -> None:
+    """Learning rate after the rack, and λ."""
+    iters, thin = np.array([e["iter"] for e in record.steps]), max(1, len(record.steps) // POINTS)
+    axes.plot(iters[::thin], record.column("learning_rate")[::thin], label="learning rate")
+    axes.set_ylabel("lr")
+    twin = axes.twinx()
+    twin.plot(iters[::thin], record.column("lambda_ockham")[::thin], color="C1", lw=1)
+    twin.set_ylabel("λ", color="C1")
+    twin.grid(False)
+    axes.legend(fontsize=8)
+
+
+CHARTS = (("Loss", draw_loss), ("The gate", draw_gate), ("Drift from the anchor", draw_drift), ("What the rack set", draw_rates))
+
+
+def interventions(record: Record) -> str:
+    """Who changed what how often, from the journal, as an HTML table."""
+    counts = Counter((plugin, field) for step in record.steps for plugin, field, _, _ in step["changes"])
+    if not counts:
+        return "<p>No plugin changed anything.</p>"
+    rows = "".join(
+        f"<tr><td>{html.escape(p)}</td><td>{html.escape(f)}</td><td class=n>{n:,}</td></tr>"
+        for (p, f), n in sorted(counts.items())
+    )
+    return f"<table><tr><th>plugin</th><th>field</th><th>iterations</th></tr>{rows}</table>"
+
+
+def write_report(out_dir: Path) -> Path:
+    """out_dir/report.html from out_dir's journal, summary and config. Raises WorldError where there is no journal."""
+    record = Record(out_dir)
+    name = html.escape(record.name)
+    parts = [f"<!doctype html><meta charset=utf-8><title>{name}</title><style>{STYLE}</style><h1>{name}</h1>"]
+    if record.summary:
+        rows = "".join(
+            f"<tr><td>{html.escape(a)}</td><td class=n>{html.escape(b)}</td></tr>" for a, b in summary_rows(record.summary)
+        )
+        parts.append(f"<table>{rows}</table>")
+    if record.steps:
+        parts += [f"<h2>{title}</h2>{svg(lambda axes, draw=draw: draw(record, axes))}" for title, draw in CHARTS]  # type: ignore[misc]
+    parts.append(f"<h2>Interventions of the rack</h2>{interventions(record)}")
+    parts.append(f"<h2>Configuration</h2><pre>{html.escape(record.config)}</pre>")
+    path = out_dir / "report.html"
+    write_text(path, "\n".join(parts) + "\n")
+    return path
+
+
+def compare(out_dirs: Sequence[Path], labels: Sequence[str] | None = None) -> str:
+    """Val-loss curves of several runs as one SVG; a dot marks where an anchor's penalty engaged."""
+    records = [Record(path) for path in out_dirs]
+
+    def draw(axes: Any) -> None:
+        for record, label in zip(records, labels or [r.name for r in records], strict=True):
+            x, y = [e["iter"] for e in record.evals], [e["val_loss"] for e in record.evals]
+            (line,) = axes.plot(x, y, label=label)
+            for iter_num in record.at("engage"):
+                axes.plot(iter_num, y[x.index(iter_num)], "o", color=line.get_color(), label=f"{label}: penalty engages")
+        axes.set_ylabel("val loss, nats/token")
+        axes.legend(fontsize=8)
+
+    return svg(draw, 8.0, 4.0)

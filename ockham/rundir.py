@@ -1,0 +1,242 @@
+"""A run's folder: checkpoints, journal and summary of one run, and how a run is opened, resumed, rolled back and ended."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import checkpoint
+from .context import OccamContext
+from .errors import CheckpointError, ConfigError, TrainingError
+from .evaluation import Evaluation
+from .journal import Journal
+from .learner import OckhamLearner
+
+RUN_FILES = (
+    "ckpt.pt",
+    "last.pt",
+    "start.pt",
+    "journal.jsonl",
+    "decisions.jsonl",
+    "config.yaml",
+    "audit.md",
+    "audit.json",
+    "summary.json",
+    "report.html",
+)
+RUN_FOLDERS = ("memory", "tensorboard")
+FLUSH_EVERY_S = 2.0
+
+
+def holds_run(out_dir: Path) -> bool:
+    """Whether a folder has a run's checkpoints or journal."""
+    return any((out_dir / name).exists() for name in ("ckpt.pt", "last.pt", "journal.jsonl"))
+
+
+def claim(out_dir: Path, overwrite: bool) -> None:
+    """Make an empty run folder. Raises ConfigError when it holds a run and `overwrite` is off; removes only a run's own files."""
+    if holds_run(out_dir):
+        if not overwrite:
+            raise ConfigError(
+                f"out_dir {out_dir} already holds a run: --init_from=resume goes on with it, --overwrite=True replaces it, "
+                f"another --out_dir keeps it"
+            )
+        for name in RUN_FILES:
+            (out_dir / name).unlink(missing_ok=True)
+        for name in RUN_FOLDERS:
+            shutil.rmtree(out_dir / name, ignore_errors=True)
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"cannot make out_dir {out_dir}: {error}; choose another --out_dir") from error
+
+
+class Run:
+    """What one run writes. Ranks other than the first take part in gathering but write nothing.
+
+    `model` is the raw module (neither compiled nor wrapped); `config` the flat mapping that ckpt.pt carries.
+    """
+
+    def __init__(
+        self,
+        out_dir: Path,
+        learner: OckhamLearner,
+        model: torch.nn.Module,
+        model_args: Mapping[str, Any],
+        config: Mapping[str, Any],
+        always_save: bool = False,
+    ):
+        self.out_dir, self.learner, self.model = out_dir, learner, model
+        self.model_args, self.config, self.always_save = dict(model_args), dict(config), always_save
+        self.ranks = learner.ranks
+        self.best_val_loss = math.inf
+        self.last_evaluation: Evaluation | None = None
+        self.evaluated_at = -1
+        self.rolled_back = False
+        self.train_s = 0.0
+        self.wall_s_before = 0.0
+        self.started = self.flushed = time.monotonic()
+        self.journal = Journal(None)
+        self.is_open = False
+
+    LOOP = ("best_val_loss", "evaluated_at", "rolled_back", "train_s")
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds since the run began, over all its sessions."""
+        return self.wall_s_before + time.monotonic() - self.started
+
+    def begin(self) -> None:
+        """Start a new journal."""
+        self.journal = Journal(self._main(self.out_dir / "journal.jsonl"))
+        self.is_open = True
+
+    def _main(self, path: Path) -> Path | None:
+        return path if self.ranks.is_main else None
+
+    def save_complete(self, name: str = "last.pt") -> None:
+        """Everything a bit-exact continuation needs, to last.pt (or start.pt)."""
+        self.journal.write("checkpoint", self.learner.iter_num, file=name)
+        random_states = self.ranks.gather(checkpoint.random_state(self.ranks.device))
+        if self.ranks.is_main:
+            loop = {key: getattr(self, key) for key in self.LOOP}
+            state = {
+                "format": checkpoint.FORMAT,
+                "model": self.model.state_dict(),
+                "model_args": self.model_args,
+                "learner": self.learner.state_dict(),
+                "loop": {**loop, "wall_s": self.wall_s, "journal_bytes": self.journal.flush()},
+                "rng": random_states,
+                "config": self.config,
+            }
+            checkpoint.save(state, self.out_dir / name)
+        self.ranks.barrier()
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Take over a complete state and cut the journal back to it; the model has its weights already.
+
+        Raises CheckpointError when the state does not fit this run.
+        """
+        if len(state["rng"]) != self.ranks.world:
+            raise CheckpointError(
+                f"last.pt was written by {len(state['rng'])} ranks, this run has {self.ranks.world}; start as many"
+            )
+        self.learner.load_state_dict(state["learner"])
+        for key in self.LOOP:
+            setattr(self, key, state["loop"][key])
+        self.wall_s_before = state["loop"]["wall_s"]
+        checkpoint.restore_random_state(state["rng"][self.ranks.rank], self.ranks.device)
+        self.journal = Journal(self._main(self.out_dir / "journal.jsonl"), keep_bytes=state["loop"]["journal_bytes"])
+        self.is_open = True
+        self.journal.write("resume", self.learner.iter_num)
+
+    def roll_back(self) -> None:
+        """After too many non-finite steps: weights, optimizer, anchor and plugins of last.pt; clock and ledger go on.
+
+        Once in a run. Raises TrainingError the second time.
+        """
+        nonfinite = self.learner.nonfinite_in_a_row
+        if self.rolled_back:
+            self.journal.close()
+            raise TrainingError(
+                f"{nonfinite} non-finite steps in a row at iteration {self.learner.iter_num}, again after a roll-back; "
+                f"lower the learning rate, add warm-up, or use dtype=bfloat16 or float32"
+            )
+        state = checkpoint.load_complete(self.out_dir)
+        now, ledger = self.learner.iter_num, self.learner.ledger
+        self.model.load_state_dict(state["model"])
+        self.learner.load_state_dict(state["learner"])
+        back_to, self.learner.iter_num, self.learner.ledger = self.learner.iter_num, now, ledger
+        self.learner.nonfinite_in_a_row, self.rolled_back = 0, True
+        self.journal.write("rollback", now, to=back_to, reason_code="NONFINITE", nonfinite=nonfinite)
+
+    def record_step(self, ctx: OccamContext, seconds: float) -> None:
+        """Journal a step, and what came with it."""
+        self.train_s += seconds
+        ledger = self.learner.ledger
+        self.journal.step(ctx, ledger.tokens, ledger.units, seconds * 1e3)
+        if ctx.consolidation_cause:
+            self.journal.write("consolidate", ctx.iter_num, cause=ctx.consolidation_cause, alpha=1.0)
+        for notice in ctx.notices:
+            self.journal.write("warning", ctx.iter_num, message=notice)
+        if time.monotonic() - self.flushed > FLUSH_EVERY_S:
+            self.flushed = time.monotonic()
+            self.journal.flush()
+
+    def record_evaluation(self, evaluation: Evaluation) -> bool:
+        """Journal an evaluation, let the learner hear it, save ckpt.pt when it is the best; True when the penalty engaged."""
+        self.last_evaluation, self.evaluated_at = evaluation, self.learner.iter_num
+        self.journal.write(
+            "eval",
+            self.learner.iter_num,
+            train_loss=evaluation.train_loss,
+            val_loss=evaluation.val_loss,
+            tokens=evaluation.tokens,
+        )
+        engaged = self.learner.observe(evaluation.val_loss)
+        if engaged:
+            self.journal.write("engage", self.learner.iter_num, best_val_loss=self.learner.anchor.best_loss)
+        improved = evaluation.val_loss < self.best_val_loss
+        self.best_val_loss = min(evaluation.val_loss, self.best_val_loss)
+        if improved or self.always_save:
+            self.save_for_inference()
+        return engaged
+
+    def save_for_inference(self) -> None:
+        """ckpt.pt, in nanoGPT's keys."""
+        if self.ranks.is_main:
+            self.journal.write("checkpoint", self.learner.iter_num, file="ckpt.pt")
+            state = checkpoint.inference_checkpoint(
+                self.model.state_dict(),
+                self.learner.optimizer.state_dict(),
+                self.model_args,
+                self.learner.iter_num,
+                self.best_val_loss,
+                self.config,
+            )
+            checkpoint.save(state, self.out_dir / "ckpt.pt")
+
+    def summary(self, floor: float | None) -> dict[str, Any]:
+        """The figures of summary.json. Losses in nats/token, times in seconds."""
+        learner, ledger = self.learner, self.learner.ledger
+        return {
+            "val_loss": self.last_evaluation.val_loss if self.last_evaluation else None,
+            "train_loss": self.last_evaluation.train_loss if self.last_evaluation else None,
+            "best_val_loss": self.best_val_loss if math.isfinite(self.best_val_loss) else None,
+            "floor": floor,
+            "iters": learner.iter_num,
+            "updates": ledger.updates,
+            "update_rate": ledger.update_rate,
+            "update_rate_recent": ledger.update_rate_recent,
+            "compute_units": ledger.units,
+            "compute_saved": ledger.saved,
+            "complexity_cost": learner.drift,
+            "consolidations": learner.consolidations,
+            "penalty": learner.anchor.status if learner.lambda_ockham else "off",
+            "tokens": ledger.tokens,
+            "tokens_per_s": ledger.tokens / self.train_s if self.train_s else 0.0,
+            "wall_s": self.wall_s,
+            "train_s": self.train_s,
+        }
+
+    def end(self, summary: Mapping[str, Any], reason: str) -> None:
+        """Close the journal and write summary.json."""
+        self.journal.write("end", self.learner.iter_num, reason=reason)
+        self.journal.close()
+        if self.ranks.is_main:
+            write_text(self.out_dir / "summary.json", json.dumps(dict(summary), indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file atomically."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

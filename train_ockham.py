@@ -1,0 +1,309 @@
+"""Train a GPT under the rack.
+
+    python train_ockham.py [config/FILE.py|.yaml ...] [--key=value ...] [group=name ...] [a.b=value ...] [-m ...]
+
+One story, top to bottom: config → device → data → model → optimizer → learner → loop. `--help` lists every key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+import configurator
+from model import GPT, GPTConfig
+from ockham import checkpoint, rundir
+from ockham.anchor import Anchor
+from ockham.config import RunConfig
+from ockham.console import Screen
+from ockham.data import GPT2_VOCAB, Batch, BatchSource, Corpus, open_corpus
+from ockham.distributed import Ranks, join, world_size
+from ockham.errors import CheckpointError, ConfigError, CorpusError
+from ockham.estimate import print_estimate
+from ockham.evaluation import Evaluator
+from ockham.hardware import device_peak_flops
+from ockham.learner import OckhamLearner
+from ockham.optim import build_optimizer, build_schedule
+from ockham.plugins import LoggerPlugin, PluginHost
+from ockham.precision import Precision, pick_precision
+from ockham.presets import build_plugins
+from ockham.stop import Stop
+from ockham.track import Trackers
+
+ROOT = Path(__file__).resolve().parent
+GPT2_VOCAB_PADDED = 50_304  # a multiple of 64 is faster on tensor cores
+REPLAYABLE_BELOW = 20_000_000  # parameters
+
+
+def main(config: RunConfig, provenance: configurator.Provenance) -> int:
+    """One run; the exit code."""
+    check_before_start(config)
+    ranks = join(config.device, config.backend)
+    screen = Screen(ranks.is_main, config.max_iters)
+    set_up_torch(config)
+    corpus = open_corpus(ROOT / config.data_dir / config.dataset, config.block_size)
+    config = with_epochs(config, corpus)
+    precision = pick_precision(config.dtype, ranks.device, config.optimizer.bf16_preferred)
+    model, saved = build_model(config, corpus, ranks, precision)
+    learner = build_learner(config, model, ranks, precision, screen)
+    micro_steps = config.optimizer.accumulate_steps // ranks.world
+    source = BatchSource(corpus.train, config.batch_size, model.config.block_size, config.seed, ranks.rank, ranks.device)
+    evaluator = Evaluator(
+        corpus, model.config.block_size, config.batch_size, precision, ranks, config.eval_iters, config.eval_max_tokens
+    )
+    if config.dry_run:
+        return print_estimate(config, model, learner, [source.batch(0, m) for m in range(micro_steps)], screen)
+
+    run = open_run(config, provenance, learner, model, saved)
+    trackers = Trackers(config, ranks.is_main)
+    peak_flops = config.peak_flops or device_peak_flops(ranks.device, precision.dtype)
+    introduce(config, corpus, model, learner, micro_steps, screen)
+    with screen, Stop(ranks, config.max_hours) as stop:
+        while True:
+            step = learner.iter_num
+            if (step % config.eval_interval == 0 and step < config.max_iters and run.evaluated_at != step) or config.eval_only:
+                evaluate(run, evaluator, trackers, screen, stop, step)
+            if config.eval_only or step >= config.max_iters or stop.requested():
+                break
+            began = time.perf_counter()
+            ctx = learner.step(batches(source, step, micro_steps))
+            seconds = time.perf_counter() - began
+            run.record_step(ctx, seconds)
+            for notice in ctx.notices:
+                screen.say(f"iter {step}: {notice}")
+            mfu = model.estimate_mfu(config.batch_size * micro_steps, seconds, peak_flops)
+            trackers.step(ctx, mfu)
+            if step % config.log_interval == 0:
+                screen.step(ctx, seconds, mfu)
+            screen.advance(learner.iter_num)
+            if learner.nonfinite_in_a_row >= config.max_nonfinite:
+                run.roll_back()
+                screen.say(f"iter {step}: {config.max_nonfinite} non-finite steps in a row; rolled back to last.pt")
+            if config.checkpoint_interval and learner.iter_num % config.checkpoint_interval == 0:
+                run.save_complete()
+    return finish(config, corpus, run, evaluator, trackers, screen, stop)
+
+
+def check_before_start(config: RunConfig) -> None:
+    """What can be said to be wrong before anything is opened."""
+    if config.optimizer.accumulate_steps % world_size():
+        raise ConfigError(
+            f"gradient_accumulation_steps={config.optimizer.accumulate_steps} is shared among {world_size()} processes, so that "
+            f"number must divide it; use --gradient_accumulation_steps={world_size()}"
+        )
+    writes_anew = config.init_from != "resume" and not (config.dry_run or config.eval_only or config.overwrite)
+    if writes_anew and rundir.holds_run(Path(config.out_dir)):
+        rundir.claim(Path(config.out_dir), overwrite=False)
+
+
+def set_up_torch(config: RunConfig) -> None:
+    """Threads, seeds, TF32 where there is CUDA, anomaly detection."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    for seed in (torch.manual_seed, random.seed, np.random.seed):
+        seed(config.seed % 2**32)
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
+    torch.autograd.set_detect_anomaly(config.optimizer.detect_anomaly)
+
+
+def with_epochs(config: RunConfig, corpus: Corpus) -> RunConfig:
+    """max_iters from epochs, where epochs are given."""
+    if not config.epochs:
+        return config
+    tokens_per_iter = config.batch_size * config.block_size * config.optimizer.accumulate_steps
+    return dataclasses.replace(config, max_iters=max(1, round(config.epochs * corpus.train.tokens / tokens_per_iter)))
+
+
+def build_model(config: RunConfig, corpus: Corpus, ranks: Ranks, precision: Precision) -> tuple[GPT, dict[str, Any] | None]:
+    """The GPT on its device, and on resume the complete state to continue from."""
+    resuming = config.init_from == "resume" and not config.eval_only
+    saved = checkpoint.load_complete(Path(config.out_dir)) if resuming else None
+    try:
+        if saved:
+            model = GPT.from_checkpoint(with_dropout(saved, config))
+        elif config.init_from == "scratch":
+            vocab_size = GPT2_VOCAB_PADDED if corpus.vocab_size == GPT2_VOCAB else corpus.vocab_size
+            model = GPT(
+                GPTConfig(
+                    block_size=config.block_size,
+                    vocab_size=vocab_size,
+                    n_layer=config.n_layer,
+                    n_head=config.n_head,
+                    n_embd=config.n_embd,
+                    dropout=config.dropout,
+                    bias=config.bias,
+                )
+            )
+        else:
+            model = bring_in(config)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise CheckpointError(f"init_from={config.init_from}: {error}") from error
+    if corpus.vocab_size > model.config.vocab_size:
+        raise CorpusError(
+            f"corpus {config.dataset} has a vocabulary of {corpus.vocab_size}, the model only {model.config.vocab_size}; "
+            f"prepare the corpus with the model's tokenizer (--vocab CORPUS or --tokenizer gpt2)"
+        )
+    if config.block_size < model.config.block_size and not saved:
+        model.crop_block_size(config.block_size)
+    torch.manual_seed(config.seed + ranks.rank)  # weights alike on all ranks, dropout not
+    return model.to(ranks.device, torch.float64 if precision.dtype == torch.float64 else torch.float32), saved
+
+
+def bring_in(config: RunConfig) -> GPT:
+    """A model whose weights come from elsewhere: a GPT-2 name, a checkpoint file, a run folder or a Hugging Face folder."""
+    path = Path(config.out_dir if config.init_from == "resume" else config.init_from)
+    if config.init_from.startswith("gpt2") or (path / "config.json").is_file():
+        return GPT.from_pretrained(config.init_from, {"dropout": config.dropout})
+    return GPT.from_checkpoint(with_dropout(checkpoint.load_checkpoint(path / "ckpt.pt" if path.is_dir() else path), config))
+
+
+def with_dropout(state: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
+    """A checkpoint with this run's dropout: the one model argument that is not a shape."""
+    return {**state, "model_args": {**state["model_args"], "dropout": config.dropout}}
+
+
+def build_learner(config: RunConfig, model: GPT, ranks: Ranks, precision: Precision, screen: Screen) -> OckhamLearner:
+    """Optimizer, rack and anchor around the model, compiled and wrapped for ranks where that is asked for."""
+    optimizer, notes = build_optimizer(model, config.optimizer, ranks.device)
+    plugins = build_plugins(config.rack, config.seed)
+    for plugin in plugins:
+        if isinstance(plugin, LoggerPlugin):
+            plugin.sink = screen.say
+    forward = compiled(config, model, ranks, screen)
+    if ranks.world > 1:
+        forward = DistributedDataParallel(forward, device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None)
+    for note in notes:
+        screen.say(note)
+    return OckhamLearner(
+        forward,
+        optimizer,
+        PluginHost(plugins),
+        anchor=Anchor(model.parameters(), config.anchor.penalize, config.init_from != "scratch", config.anchor.patience),
+        schedule=build_schedule(config),
+        lambda_ockham=config.lambda_ockham,
+        surprise_threshold=config.surprise_threshold,
+        consolidate_interval=config.consolidate_interval,
+        clip_grad_norm=config.optimizer.clip_grad_norm,
+        ranks=ranks,
+        precision=precision,
+        seed=config.seed,
+    )
+
+
+def compiled(config: RunConfig, model: GPT, ranks: Ranks, screen: Screen) -> torch.nn.Module:
+    """torch.compile where asked for, tried once on a small batch; a failure falls back, announced."""
+    if not (ranks.device.type == "cuda" if config.compile == "auto" else config.compile):
+        return model
+    screen.say("compiling the model ... (takes up to a minute; --compile=False leaves it out)")
+    try:
+        fast = torch.compile(model)
+        tokens = torch.zeros(config.batch_size, model.config.block_size, dtype=torch.long, device=ranks.device)
+        with torch.random.fork_rng(), torch.autocast(ranks.device.type, enabled=False):
+            fast(tokens, tokens)[1].backward()
+        model.zero_grad(set_to_none=True)
+        return fast
+    except Exception as error:  # whatever compiler, Python or platform is missing: eager always works
+        screen.say(f"torch.compile does not work here ({str(error).splitlines()[0][:120]}); going on without it")
+        return model
+
+
+def open_run(
+    config: RunConfig, provenance: configurator.Provenance, learner: OckhamLearner, model: GPT, saved: Mapping[str, Any] | None
+) -> rundir.Run:
+    """The run's folder: a new one, or the one that is resumed."""
+    out_dir, ranks = Path(config.out_dir), learner.ranks
+    run = rundir.Run(out_dir, learner, model, model.model_args(), configurator.flat(config), config.always_save_checkpoint)
+    if config.eval_only:
+        return run
+    if saved:
+        run.resume(saved)
+    else:
+        if ranks.is_main:
+            rundir.claim(out_dir, config.overwrite)
+        ranks.barrier()
+        run.begin()
+    if ranks.is_main:
+        rundir.write_text(out_dir / "config.yaml", configurator.config_as_yaml(config, provenance))
+    small = sum(p.numel() for p in model.parameters()) < REPLAYABLE_BELOW
+    if not saved and (small if config.journal.replayable is None else config.journal.replayable):
+        run.save_complete("start.pt")
+    return run
+
+
+def introduce(config: RunConfig, corpus: Corpus, model: GPT, learner: OckhamLearner, micro_steps: int, screen: Screen) -> None:
+    """The first lines."""
+    ranks, shape = learner.ranks, model.config
+    tokens = config.batch_size * shape.block_size * micro_steps * ranks.world
+    rack = " → ".join(p.name for p in learner.host.plugins) or "empty"
+    penalty = f"anchor penalty {learner.anchor.penalize} ({learner.anchor.status})"
+    screen.say(
+        f"corpus {config.dataset}: {corpus.train.tokens:,} + {corpus.val.tokens:,} tokens, vocabulary {corpus.vocab_size:,}"
+    )
+    screen.say(f"model: {model.num_params() / 1e6:.2f}M parameters, block {shape.block_size}, {tokens:,} tokens per iteration")
+    screen.say(f"device: {ranks.device} × {ranks.world}, {learner.precision.name}")
+    screen.say(
+        f"optimizer: {config.optimizer.name}, lr {config.optimizer.lr:g}, {config.scheduler.name}, {config.max_iters:,} steps"
+    )
+    screen.say(f"preset {config.preset}: {rack}; λ {config.lambda_ockham:g}, {penalty}")
+
+
+def batches(source: BatchSource, step: int, micro_steps: int) -> list[Batch]:
+    """This rank's micro-batches of a step."""
+    return [source.batch(step, micro) for micro in range(micro_steps)]
+
+
+def evaluate(
+    run: rundir.Run, evaluator: Evaluator, trackers: Trackers, screen: Screen, stop: Stop, step: int, whole: bool = False
+) -> None:
+    """Evaluate, journal, and save what is to be saved."""
+    began = time.monotonic()
+    result = evaluator(run.model, step, whole)
+    screen.evaluation(step, result)
+    trackers.evaluation(result, step)
+    if run.is_open:
+        if run.record_evaluation(result):
+            screen.say(f"step {step}: validation has stopped improving; the anchor's penalty is now in force")
+        run.save_complete()
+    else:
+        run.last_evaluation = result
+    stop.reserve_s = time.monotonic() - began
+
+
+def finish(
+    config: RunConfig, corpus: Corpus, run: rundir.Run, evaluator: Evaluator, trackers: Trackers, screen: Screen, stop: Stop
+) -> int:
+    """The last evaluation, or the last save; then summary and report."""
+    done = run.learner.iter_num >= config.max_iters
+    if config.eval_only:
+        trackers.close()
+        return 0
+    if done:
+        evaluate(run, evaluator, trackers, screen, stop, run.learner.iter_num, whole=True)
+    else:
+        run.save_complete()
+        screen.say(f"stopped by {stop.reason} at iteration {run.learner.iter_num}; last.pt is saved, --init_from=resume goes on")
+    summary = run.summary(corpus.floor)
+    run.end(summary, "done" if done else stop.reason)
+    trackers.close()
+    if run.ranks.is_main:
+        from ockham.experiment.report import write_report
+
+        write_report(run.out_dir)
+    screen.summary(summary)
+    screen.say(f"run folder: {config.out_dir} (ckpt.pt, last.pt, journal.jsonl, report.html)")
+    run.ranks.close()
+    return 0 if done else stop.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(configurator.run(main))
