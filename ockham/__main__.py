@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     report = verbs.add_parser("report", help="report.html of a run, or one picture of several runs' val losses")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     report.add_argument("--svg", type=Path, help="write the val-loss curves of all RUNs to this file instead")
+    report.add_argument("--table", action="store_true", help="print finished RUNs as a Markdown table, seeds together, instead")
     report.add_argument("--labels", help="names of the curves, separated by commas")
     report.set_defaults(do=make_report)
     return root
@@ -94,9 +95,11 @@ def preset_show(options: argparse.Namespace) -> int:
 
 def make_report(options: argparse.Namespace) -> int:
     """Write report.html into each run's folder, or one SVG of them all."""
-    from .experiment.report import compare, write_report
+    from .experiment.report import compare, table, write_report
 
-    if options.svg:
+    if options.table:
+        print(table(options.runs))
+    elif options.svg:
         options.svg.write_text(compare(options.runs, options.labels.split(",") if options.labels else None), encoding="utf-8")
         print(options.svg)
     else:

@@ -32,7 +32,7 @@ RUN_FILES = (
     "summary.json",
     "report.html",
 )
-RUN_FOLDERS = ("memory", "tensorboard")
+RUN_FOLDERS = ("memory", "tensorboard", "wandb")
 FLUSH_EVERY_S = 2.0
 
 

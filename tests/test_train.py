@@ -219,6 +219,16 @@ def test_trackers_get_losses_and_the_racks_meters(corpus, tmp_path):
     assert [e.step for e in events.Scalars("val/loss")] == [0, 6, 12]
 
 
+def test_wandb_works_offline(corpus, tmp_path, root):
+    pytest.importorskip("wandb", reason="needs wandb (pip install -e .[track])")
+    argv = [f"--data_dir={corpus.parent}", "--dataset=tiny", f"--out_dir={tmp_path / 'out'}", *SMALL, "--wandb_log=True"]
+    process = program(root, *argv, WANDB_MODE="offline", WANDB_SILENT="true")
+    _, errors = process.communicate(timeout=90)
+    assert process.returncode == 0, errors
+    (recorded,) = (tmp_path / "out" / "wandb").glob("offline-run-*/*.wandb")
+    assert b"val/loss" in recorded.read_bytes()
+
+
 def bad(corpus, tmp_path, capsys, *more):
     code = train(corpus, tmp_path / "out", *more)
     text = capsys.readouterr().err.strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -174,6 +175,41 @@ def write_report(out_dir: Path) -> Path:
     path = out_dir / "report.html"
     write_text(path, "\n".join(parts) + "\n")
     return path
+
+
+TABLE = (("val loss", "val_loss"), ("best", "best_val_loss"), ("update rate, last 1,000", "update_rate_recent"),
+         ("compute units", "compute_units"), ("drift", "complexity_cost"))  # fmt: skip
+
+
+def group_of(name: str) -> str:
+    """A sweep's job folder without its number and its seed: what its runs have in common."""
+    words = [w for w in re.sub(r"^\d+_", "", name).split(",") if not w.startswith("seed=")]
+    return ",".join(words) or name
+
+
+def table(out_dirs: Sequence[Path]) -> str:
+    """Finished runs as a Markdown table, seeds of one setting together: median [least, greatest].
+
+    Raises WorldError where a run has no summary.json.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for path in out_dirs:
+        summary = Record(path).summary
+        if not summary:
+            raise WorldError(f"{path} has no summary.json: the run is not finished; go on with --init_from=resume")
+        groups.setdefault(group_of(path.name), []).append(summary)
+    lines = ["| run | n | " + " | ".join(label for label, _ in TABLE) + " | penalty |", "| --- " * (len(TABLE) + 3) + "|"]
+    for name, group in groups.items():
+        cells = [spread([s[key] for s in group]) for _, key in TABLE]
+        penalties = ", ".join(dict.fromkeys(s["penalty"] for s in group))
+        lines.append(f"| {name} | {len(group)} | {' | '.join(cells)} | {penalties} |")
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float]) -> str:
+    """'median [least, greatest]', or the single value."""
+    shown = [f"{v:,.0f}" if abs(v) >= 100 else f"{v:.3f}" for v in (float(np.median(values)), min(values), max(values))]
+    return shown[0] if len(set(shown)) == 1 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
 def compare(out_dirs: Sequence[Path], labels: Sequence[str] | None = None) -> str:

@@ -1,0 +1,72 @@
+"""Reports open offline, tables put seeds together, and a run that is not there is one message."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from ockham.context import OccamContext
+from ockham.errors import WorldError
+from ockham.experiment.report import Record, compare, group_of, smoothed, spread, table, write_report
+from ockham.journal import Journal
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A function that writes a small finished run."""
+
+    def make(name, val=2.0):
+        folder = tmp_path / name
+        folder.mkdir()
+        journal = Journal(folder / "journal.jsonl")
+        for i in range(20):
+            if i % 10 == 0:
+                journal.write("eval", i, train_loss=3.0, val_loss=val + 1 - i / 20, tokens=10)
+            ctx = OccamContext(iter_num=i, task_loss=3.0 - i / 10, metrics={"drift": 0.01, "gate/open": 1.0})
+            ctx.changes.append(("eq", "learning_rate", 0.1, 0.2))
+            journal.step(ctx, 1, 1.0, 1.0)
+        journal.write("engage", 10, best_val_loss=val)
+        journal.close()
+        figures = {"val_loss": val, "best_val_loss": val, "update_rate_recent": 0.6, "update_rate": 0.6, "compute_units": 3.0,
+                   "complexity_cost": 0.1, "penalty": "on", "floor": 1.0, "iters": 20, "compute_saved": 0.0,
+                   "consolidations": 0, "tokens_per_s": 1.0, "wall_s": 1.0, "train_s": 1.0}  # fmt: skip
+        (folder / "summary.json").write_text(json.dumps(figures))
+        return folder
+
+    return make
+
+
+def test_report_is_one_file_without_links(run):
+    text = write_report(run("a<b")).read_text()
+    assert text.count("<svg") == 4
+    assert "a&lt;b" in text
+    assert not re.search(r"""(src|href)=["']?http|<script|<link""", text)
+    assert "<td>eq</td><td>learning_rate</td><td class=n>20</td>" in text
+
+
+def test_comparison_marks_where_the_penalty_engaged(run):
+    picture = compare([run("plain"), run("anchored")], ["plain", "λ = 0.05"])
+    assert picture.startswith("<svg")
+    assert "λ = 0.05: penalty engages" in picture.replace("&#955;", "λ")
+
+
+def test_table_puts_seeds_together(run):
+    rows = table([run(f"{i}_preset=none,seed={i}", val) for i, val in enumerate((2.0, 2.2, 2.1))]).splitlines()
+    assert len(rows) == 3
+    assert rows[2].startswith("| preset=none | 3 | 2.100 [2.000, 2.200] |")
+
+
+def test_group_names_drop_number_and_seed():
+    assert group_of("3_preset=balanced,seed=2") == "preset=balanced"
+    assert group_of("out-fables") == "out-fables"
+    assert spread([2.0]) == "2.000"
+
+
+def test_smoothing_is_a_trailing_mean():
+    assert smoothed(np.array([1.0, 3.0, 5.0]), window=2).tolist() == [1.0, 2.0, 4.0]
+
+
+def test_missing_run_is_one_message(tmp_path):
+    with pytest.raises(WorldError, match=r"journal\.jsonl is missing"):
+        Record(tmp_path)
