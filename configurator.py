@@ -2,7 +2,7 @@
 
     python train_ockham.py [config/FILE.py|.yaml ...] [--key=value ...] [group=name ...] [a.b=value ...] [-m ...]
 
-argv is translated to Hydra's grammar and given to `hydra.main`; inside each job the layers are laid (ockham.config_layers)
+argv is translated to Hydra's grammar and given to `hydra.main`; inside each job the layers are laid (ockham.configuration.layers)
 and the program is called with the result. With dashes a value is one value, typed by its key; without, it is Hydra's, so that
 `-m seed=1,2,3` sweeps. Nothing here imports torch: help and errors come at once.
 """
@@ -23,11 +23,20 @@ from pathlib import Path
 from typing import Any
 
 from ockham.config import RunConfig, from_mapping, leaves, to_mapping
-from ockham.config_files import CONFIG_DIR, SUFFIXES, read_config
-from ockham.config_grammar import COMMAND_LINE, dashed, in_hydra, members, parse_override, parse_value, typed_text, undashed
-from ockham.config_keys import ALIASES, real_key
-from ockham.config_layers import Layer, Provenance, Resolved, last_said, lay, make_layer
-from ockham.config_text import config_as_yaml, explain_key, help_text, section_as_yaml, table
+from ockham.configuration.files import CONFIG_DIR, SUFFIXES, read_config
+from ockham.configuration.grammar import (
+    COMMAND_LINE,
+    dashed,
+    in_hydra,
+    members,
+    parse_override,
+    parse_value,
+    typed_text,
+    undashed,
+)
+from ockham.configuration.keys import ALIASES, real_key
+from ockham.configuration.layers import Layer, Provenance, Resolved, last_said, lay, make_layer
+from ockham.configuration.text import config_as_yaml, explain_key, help_text, section_as_yaml, table
 from ockham.errors import ConfigError, OckhamError, UsageError, nearest
 
 __all__ = ["Provenance", "Resolved", "config_as_yaml", "explain", "flat", "parse_flags", "resolve", "run", "run_program"]

@@ -179,7 +179,7 @@ def build_learner(config: RunConfig, model: GPT, ranks: Ranks, precision: Precis
     for plugin in plugins:
         if isinstance(plugin, LoggerPlugin):
             plugin.sink = screen.say
-    forward = compiled(config, model, ranks, screen)
+    forward = compiled(config, model, ranks, precision, screen)
     if ranks.world > 1:
         forward = DistributedDataParallel(forward, device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None)
     for note in notes:
@@ -200,7 +200,7 @@ def build_learner(config: RunConfig, model: GPT, ranks: Ranks, precision: Precis
     )
 
 
-def compiled(config: RunConfig, model: GPT, ranks: Ranks, screen: Screen) -> torch.nn.Module:
+def compiled(config: RunConfig, model: GPT, ranks: Ranks, precision: Precision, screen: Screen) -> torch.nn.Module:
     """torch.compile where asked for, tried once on a small batch; a failure falls back, announced."""
     if not (ranks.device.type == "cuda" if config.compile == "auto" else config.compile):
         return model
@@ -208,7 +208,7 @@ def compiled(config: RunConfig, model: GPT, ranks: Ranks, screen: Screen) -> tor
     try:
         fast = torch.compile(model)
         tokens = torch.zeros(config.batch_size, model.config.block_size, dtype=torch.long, device=ranks.device)
-        with torch.random.fork_rng(), torch.autocast(ranks.device.type, enabled=False):
+        with torch.random.fork_rng(), precision.autocast():
             fast(tokens, tokens)[1].backward()
         model.zero_grad(set_to_none=True)
         return fast

@@ -82,12 +82,13 @@ class Run:
         self.evaluated_at = -1
         self.rolled_back = False
         self.train_s = 0.0
+        self.drift = 0.0  # after the last step; an improving evaluation then moves the anchor
         self.wall_s_before = 0.0
         self.started = self.flushed = time.monotonic()
         self.journal = Journal(None)
         self.is_open = False
 
-    LOOP = ("best_val_loss", "evaluated_at", "rolled_back", "train_s")
+    LOOP = ("best_val_loss", "evaluated_at", "rolled_back", "train_s", "drift")
 
     @property
     def wall_s(self) -> float:
@@ -161,6 +162,7 @@ class Run:
     def record_step(self, ctx: OccamContext, seconds: float) -> None:
         """Journal a step, and what came with it."""
         self.train_s += seconds
+        self.drift = ctx.metrics["drift"]
         ledger = self.learner.ledger
         self.journal.step(ctx, ledger.tokens, ledger.units, seconds * 1e3)
         if ctx.consolidation_cause:
@@ -218,7 +220,7 @@ class Run:
             "update_rate_recent": ledger.update_rate_recent,
             "compute_units": ledger.units,
             "compute_saved": ledger.saved,
-            "complexity_cost": learner.drift,
+            "complexity_cost": self.drift,
             "consolidations": learner.consolidations,
             "penalty": learner.anchor.status if learner.lambda_ockham else "off",
             "tokens": ledger.tokens,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import configurator
 from configurator import Provenance, flat, parse_flags, resolve, run, run_program
 from ockham.config import RunConfig, option
-from ockham.config_grammar import QUOTED
+from ockham.configuration.grammar import QUOTED
 from ockham.errors import ConfigError, CorpusError
 
 ROOT = Path(__file__).resolve().parents[1]

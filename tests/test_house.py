@@ -15,6 +15,7 @@ BELOW = {
     "context": {"errors"},
     "plugins": {"config", "context", "errors", "plugins"},
     "presets": {"plugins", "context", "errors"},
+    "configuration": {"config", "configuration", "errors", "presets"},
     "anchor": {"errors"},
     "ledger": set(),
     "precision": {"errors"},

@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from .errors import ConfigError, nearest
+from ..errors import ConfigError, nearest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG_DIR = ROOT / "config"
 MAX_BYTES = 1_000_000  # no config is longer; a cap keeps a wrong file from filling memory
 SUFFIXES = (".py", ".yaml", ".yml")

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from .config import AnchorConfig, JournalConfig, OptimizerConfig, RunConfig, SchedulerConfig, leaves, to_mapping
-from .config_keys import ALIASES, GROUPS, LEAVES, group_choices, known_keys, owners, real_key
-from .config_layers import Provenance
-from .errors import ConfigError, nearest
-from .presets import preset_names
+from ..config import AnchorConfig, JournalConfig, OptimizerConfig, RunConfig, SchedulerConfig, leaves, to_mapping
+from ..errors import ConfigError, nearest
+from ..presets import preset_names
+from .keys import ALIASES, GROUPS, LEAVES, group_choices, known_keys, owners, real_key
+from .layers import Provenance
 
 USAGE = """\
 usage: python train_ockham.py [config/FILE.py|.yaml ...] [--key=value ...] [group=name ...] [a.b=value ...] [-m ...]

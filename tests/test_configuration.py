@@ -10,7 +10,7 @@ import yaml
 
 from configurator import config_as_yaml, explain, resolve
 from ockham.config import RunConfig, from_mapping
-from ockham.config_files import CONFIG_DIR, read_config
+from ockham.configuration.files import CONFIG_DIR, read_config
 from ockham.errors import ConfigError, PresetError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from . import presets
-from .errors import ConfigError, PresetError, nearest
+from .. import presets
+from ..errors import ConfigError, PresetError, nearest
 
 Spec = dict[str, Any]  # type, name, enabled, params: a plugin as plain data
 GATE_KEYS = ("surprise_threshold", "target_update_rate")

@@ -12,10 +12,10 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from .config_files import parse_yaml
-from .config_keys import GROUPS, LEAVES, choice_name, is_known, real_key, unknown
-from .config_layers import escaped
-from .errors import ConfigError
+from ..errors import ConfigError
+from .files import parse_yaml
+from .keys import GROUPS, LEAVES, choice_name, is_known, real_key, unknown
+from .layers import escaped
 
 COMMAND_LINE = "command line"
 WORDS = {"true": True, "false": False, "none": None, "null": None}

@@ -6,9 +6,9 @@ import re
 from functools import cache
 from typing import Any
 
-from .config import OptimizerConfig, RunConfig, leaves
-from .config_files import CONFIG_DIR, read_yaml
-from .errors import ConfigError, nearest
+from ..config import OptimizerConfig, RunConfig, leaves
+from ..errors import ConfigError, nearest
+from .files import CONFIG_DIR, read_yaml
 
 GROUPS = ("optimizer", "scheduler")
 LEAVES = leaves(RunConfig)

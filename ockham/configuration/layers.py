@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .config import RunConfig, check_range, coerce, from_mapping, plain
-from .config_files import read_yaml
-from .config_keys import ALIASES, GROUPS, LEAVES, SHARED, choice_name, group_choices, is_known, owners, real_key, unknown
-from .config_rack import Patch, add_gate, checked, patch_rack, preset_specs
-from .errors import ConfigError
+from ..config import RunConfig, check_range, coerce, from_mapping, plain
+from ..errors import ConfigError
+from .files import read_yaml
+from .keys import ALIASES, GROUPS, LEAVES, SHARED, choice_name, group_choices, is_known, owners, real_key, unknown
+from .rack import Patch, add_gate, checked, patch_rack, preset_specs
 
 # What a recipe's or a preset's author tuned for Adam, and where Muon's AdamW part keeps it.
 FOR_ADAM = {
