@@ -10,7 +10,6 @@ says the fix.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,18 +21,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-PRETRAINED = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")  # names on the Hugging Face hub
+import pretrained
 
-# GPT2Config's own values for what a config.json leaves out, and what our block can compute.
-HF_DEFAULTS = {"vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12}
-HF_FIXED: dict[str, tuple] = {
-    "layer_norm_epsilon": (1e-5,),
-    "scale_attn_weights": (True,),
-    "scale_attn_by_inverse_layer_idx": (False,),
-    "add_cross_attention": (False,),
-    "activation_function": ("gelu_new", "gelu", "gelu_pytorch_tanh"),
-}
-HF_CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")  # stored (in, out)
 MASK_BUFFERS = (".attn.bias", ".attn.masked_bias")  # causal masks that older checkpoints carry; not weights
 
 
@@ -233,6 +222,8 @@ class GPT(nn.Module):
         if unknown:
             raise ValueError(f"model_args.{unknown[0]} is not known to this model; known: {', '.join(sorted(known))}")
         model = cls(GPTConfig(**checkpoint["model_args"]))
+        if any(tensor.dtype == torch.float64 for tensor in checkpoint["model"].values()):
+            model.double()
         model._load(checkpoint["model"])
         return model
 
@@ -262,13 +253,8 @@ class GPT(nn.Module):
         unknown = sorted(set(override_args or {}) - {"dropout"})
         if unknown:
             raise ValueError(f"override_args can only set dropout (the weights fix the rest), got {unknown[0]}")
-        name = str(name_or_path)
-        settings, state = _from_hub(name) if name in PRETRAINED else _from_folder(Path(name_or_path))
-        model = cls(_config_from_hf(settings, name, dict(override_args or {})))
-        state = {k if k.startswith(("transformer.", "lm_head.")) else f"transformer.{k}": v for k, v in state.items()}
-        state = {k: v.t() if k.endswith(HF_CONV1D) else v for k, v in state.items()}
-        if "transformer.wte.weight" in state:  # files leave the tied copy out
-            state.setdefault("lm_head.weight", state["transformer.wte.weight"])
+        settings, state = pretrained.read(str(name_or_path))
+        model = cls(GPTConfig(**pretrained.shape_of(settings, str(name_or_path)), **(override_args or {})))
         model._load(state)
         return model
 
@@ -376,48 +362,3 @@ def sample_token(
         ranked = ranked.masked_fill(ranked.cumsum(dim=-1) - ranked >= top_p, 0.0)  # the mass before it already suffices
         probs = torch.zeros_like(probs).scatter(-1, order, ranked)
     return torch.multinomial(probs, num_samples=1, generator=generator)[:, 0]  # scales rows to 1 itself
-
-
-def _from_hub(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The settings and weights of a model on the Hugging Face hub, or of its copy in the local cache."""
-    try:
-        from transformers import GPT2LMHeadModel
-    except ImportError as error:
-        raise RuntimeError(f"{name} needs the transformers library: pip install -e '.[online]'") from error
-    try:
-        theirs = GPT2LMHeadModel.from_pretrained(name)
-    except Exception as error:  # the hub's client has many kinds of error for no network
-        raise OSError(
-            f"cannot load {name} from the Hugging Face hub ({type(error).__name__}). Connect to the network once, or give a "
-            "local folder with config.json and model.safetensors instead of the name"
-        ) from error
-    return theirs.config.to_dict(), theirs.state_dict()
-
-
-def _from_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """config.json and the weights of a Hugging Face folder."""
-    settings_file, safe, binary = (folder / name for name in ("config.json", "model.safetensors", "pytorch_model.bin"))
-    if not settings_file.is_file():
-        raise FileNotFoundError(f"{folder} is neither one of {', '.join(PRETRAINED)} nor a folder with config.json")
-    settings = json.loads(settings_file.read_text(encoding="utf-8"))
-    if safe.is_file():
-        try:
-            from safetensors.torch import load_file
-        except ImportError as error:
-            raise RuntimeError(f"{safe} needs the safetensors library: pip install -e '.[online]'") from error
-        return settings, load_file(safe)
-    if binary.is_file():
-        return settings, torch.load(binary, map_location="cpu", weights_only=True)
-    raise FileNotFoundError(f"{folder} has neither model.safetensors nor pytorch_model.bin (shards are not read)")
-
-
-def _config_from_hf(settings: Mapping[str, Any], where: str, extra: dict[str, Any]) -> GPTConfig:
-    """Our config from a GPT-2 config.json. Raises ValueError naming the first setting that our block cannot compute."""
-    if settings.get("model_type") != "gpt2":
-        raise ValueError(f"{where}: model_type must be gpt2, got {settings.get('model_type')!r}")
-    shape = {key: settings.get(key, default) for key, default in HF_DEFAULTS.items()}
-    fixed = {**HF_FIXED, "n_inner": (None, 4 * shape["n_embd"])}
-    for key, allowed in fixed.items():
-        if settings.get(key, allowed[0]) not in allowed:
-            raise ValueError(f"{where}: {key} must be {' or '.join(map(str, allowed))}, got {settings[key]!r}")
-    return GPTConfig(block_size=shape.pop("n_positions"), **shape, bias=True, **extra)

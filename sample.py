@@ -18,16 +18,27 @@ from typing import Any
 import torch
 
 from configurator import parse_flags, run_program
-from model import GPT, PRETRAINED
+from model import GPT
 from ockham.checkpoint import load_checkpoint
-from ockham.config import option
+from ockham.config import LARGEST_SEED, option
 from ockham.distributed import pick_device
 from ockham.errors import CheckpointError, ConfigError, CorpusError
 from ockham.precision import Precision, pick_precision
 from ockham.tokenizer import GPT2Tokenizer, Tokenizer, load_tokenizer
+from pretrained import PRETRAINED
 
 ROOT = Path(__file__).resolve().parent
 DASHES = "-" * 15
+USAGE = """\
+usage: python sample.py [FILE.py|.yaml ...] [--key=value ...]
+
+  --out_dir=out-fables --start="Once upon a time"     from a run of this repository
+  --start='\\nROMEO:'                                 \\n and \\t stand for a line break and a tab
+  --init_from=gpt2-xl --start=FILE:prompt.txt         from GPT-2's weights, with the prompt as it is in a file
+  --num_samples=1 --temperature=0                     the likeliest text
+
+exit codes: 0 done; 2 the command line is wrong; 1 the world lacks something (checkpoint, corpus, device); 130 Ctrl-C
+"""
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
 
 
@@ -35,16 +46,20 @@ DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
 class SampleConfig:
     """What to sample, from which weights, on which machine."""
 
-    init_from: str = option("resume", f"resume (out_dir/ckpt.pt), {', '.join(PRETRAINED)}, or a checkpoint, run or HF folder")
-    out_dir: str = option("out", "run folder that init_from=resume reads")
-    start: str = option("\n", "the prompt, or FILE:path of a text file that holds it")
+    init_from: str = option(
+        "resume",
+        f"resume (out_dir/ckpt.pt), {', '.join(PRETRAINED)}, or a checkpoint, run or HF folder",
+        may_be_empty=False,
+    )
+    out_dir: str = option("out", "run folder that init_from=resume reads", may_be_empty=False)
+    start: str = option("\n", "the prompt, with \\n and \\t for line breaks and tabs, or FILE:path of a file that holds it")
     num_samples: int = option(10, "samples", low=1)
     max_new_tokens: int = option(500, "length of a sample", unit="tokens", low=1)
     temperature: float = option(0.8, "below 1 bolder, above 1 wilder; 0 = always the likeliest token", low=0)
     top_k: int | None = option(200, "draw among the k likeliest tokens; 0 or null = all", low=0)
     top_p: float | None = option(None, "draw among the likeliest tokens that hold this mass; null = all", low=0, high=1)
     stream: bool = option(True, "print each token as it comes; False prints whole samples")
-    seed: int = option(1337, "seed of the draws", low=0)
+    seed: int = option(1337, "seed of the draws", low=0, high=LARGEST_SEED)
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
     dtype: str = option("auto", "precision of autocast; auto = bfloat16 on CUDA cards that have it, else float32", choices=DTYPES)
     compile: bool = option(False, "torch.compile the blocks: slow to start, then faster")
@@ -57,7 +72,7 @@ class SampleConfig:
 
 def main(argv: list[str] | None = None) -> int:
     """Load, encode, print the samples; the exit code. A reader that goes away (`| head`) ends the program quietly."""
-    config = parse_flags(SampleConfig, sys.argv[1:] if argv is None else argv)
+    config = parse_flags(SampleConfig, sys.argv[1:] if argv is None else argv, USAGE)
     device = pick_device(config.device)
     precision = pick_precision(config.dtype, device)
     prompt = read_prompt(config.start)
@@ -75,9 +90,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def read_prompt(start: str) -> str:
-    """The prompt, from its file where `start` is FILE:path. Raises CorpusError when that cannot be read as UTF-8 text."""
+    """The prompt: `start` with \\n and \\t read as a line break and a tab, or, where it is FILE:path, that file as it is.
+
+    Raises CorpusError when the file cannot be read as UTF-8 text.
+    """
     if not start.startswith("FILE:"):
-        return start
+        return start.replace("\\n", "\n").replace("\\t", "\t")
     path = Path(start.removeprefix("FILE:"))
     try:
         return path.read_text(encoding="utf-8")

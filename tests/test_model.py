@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-import model as model_module
-from model import GPT, GPTConfig, sample_token
+import pretrained
+from model import GPT, GPTConfig, LayerCache, sample_token
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = GPTConfig(block_size=16, vocab_size=31, n_layer=2, n_head=4, n_embd=32, bias=True)
@@ -290,20 +292,91 @@ def test_missing_files_and_forbidden_overrides_are_named(tmp_path):
         GPT.from_pretrained(tmp_path, {"n_layer": 3})
 
 
-def test_hub_names_say_what_to_do_without_library_or_network(monkeypatch):
-    monkeypatch.setitem(sys.modules, "transformers", None)
+@pytest.fixture
+def hub(monkeypatch):
+    """The hub's client with a `snapshot_download` of our own; a function that sets it, and the calls it got."""
+    library = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    monkeypatch.setattr(library.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(pretrained, "getproxies", dict)
+    calls: list[dict] = []
+
+    def serve(cached=None, online=None):
+        def download(name, allow_patterns, local_files_only=False):
+            calls.append({"name": name, "local": local_files_only})
+            folder = cached if local_files_only else online
+            if folder is None:
+                raise ConnectionError("no\nroute")
+            return str(folder)
+
+        monkeypatch.setattr(library, "snapshot_download", download)
+        return calls
+
+    return serve
+
+
+def no_socket(*args):
+    raise AssertionError("the network was asked")
+
+
+def test_hub_names_need_a_library_and_say_which(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(RuntimeError, match=r"pip install -e '\.\[online\]'"):
         GPT.from_pretrained("gpt2")
 
-    class Unreachable:
-        @staticmethod
-        def from_pretrained(name):
-            raise ConnectionError("no route to host")
 
-    monkeypatch.setitem(sys.modules, "transformers", type(sys)("transformers"))
-    sys.modules["transformers"].GPT2LMHeadModel = Unreachable
-    with pytest.raises(OSError, match=r"cannot load gpt2-xl.*local folder"):
+def test_a_cached_hub_model_needs_no_network(tmp_path, hub, monkeypatch):
+    hf_folder(tmp_path)
+    calls = hub(cached=tmp_path)
+    monkeypatch.setattr(pretrained.socket, "create_connection", no_socket)
+    assert GPT.from_pretrained("gpt2-medium").config.n_layer == 3
+    assert calls == [{"name": "gpt2-medium", "local": True}]
+
+
+def test_a_half_cached_hub_model_is_downloaded_where_the_host_answers(tmp_path, hub, monkeypatch):
+    hf_folder(tmp_path / "whole")
+    (tmp_path / "half").mkdir()
+    calls = hub(cached=tmp_path / "half", online=tmp_path / "whole")
+    monkeypatch.setattr(pretrained.socket, "create_connection", lambda *args: contextlib.nullcontext())
+    assert GPT.from_pretrained("gpt2").config.n_layer == 3
+    assert [call["local"] for call in calls] == [True, False]
+
+
+def test_without_network_the_hub_is_given_up_at_once_and_in_one_line(hub, monkeypatch):
+    calls = hub()
+
+    def hang(address, timeout):
+        time.sleep(0.5)
+        raise TimeoutError
+
+    monkeypatch.setattr(pretrained.socket, "create_connection", hang)
+    monkeypatch.setattr(pretrained.silence_of, "__defaults__", (0.05,))
+    start = time.monotonic()
+    with pytest.raises(OSError, match=r"cannot load gpt2-xl: .*huggingface\.co does not answer.*local folder"):
         GPT.from_pretrained("gpt2-xl")
+    assert time.monotonic() - start < 0.4
+    assert [call["local"] for call in calls] == [True]
+    monkeypatch.setattr(pretrained.socket, "create_connection", lambda *args: contextlib.nullcontext())
+    with pytest.raises(OSError, match=r"ConnectionError: no route") as caught:
+        GPT.from_pretrained("gpt2-xl")
+    assert "\n" not in str(caught.value)
+
+
+def test_hf_hub_offline_is_respected(hub, monkeypatch):
+    hub()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(pretrained.socket, "create_connection", no_socket)
+    with pytest.raises(OSError, match="HF_HUB_OFFLINE is set"):
+        GPT.from_pretrained("gpt2")
+
+
+def test_a_proxy_is_called_in_the_hosts_place(monkeypatch):
+    asked = []
+    monkeypatch.setattr(pretrained, "getproxies", lambda: {"https": "http://proxy.example:3128"})
+    monkeypatch.setattr(
+        pretrained.socket, "create_connection", lambda address, seconds: asked.append(address) or contextlib.nullcontext()
+    )
+    assert pretrained.silence_of("https://huggingface.co") == ""
+    assert asked == [("proxy.example", 3128)]
 
 
 # --- generation
@@ -331,7 +404,7 @@ def test_greedy_tokens_are_the_likeliest_after_the_last_block_of_context():
 @pytest.mark.parametrize("pieces", [[16], [1] * 16, [5, 1, 7, 3]])
 def test_cached_hidden_states_equal_those_of_one_pass(pieces):
     model, x = talker(), tokens(2, 16)
-    caches = [model_module.LayerCache(16) for _ in range(2)]
+    caches = [LayerCache(16) for _ in range(2)]
     parts = [model.hidden(piece, caches) for piece in x.split(pieces, dim=1)]
     assert (torch.cat(parts, dim=1) - model.hidden(x)).abs().max() <= 1e-5
     with pytest.raises(ValueError, match="less 16 cached"):

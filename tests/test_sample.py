@@ -13,6 +13,8 @@ import torch
 
 import sample
 from model import GPT, GPTConfig
+from ockham.config import leaves
+from ockham.configuration.keys import SAMPLE_KEYS, known_keys
 from ockham.errors import CheckpointError, ConfigError, CorpusError, DeviceError
 from ockham.tokenizer import CharTokenizer, GPT2Tokenizer
 
@@ -126,6 +128,29 @@ def test_compile_falls_back_when_there_is_no_compiler(run, capsys, monkeypatch):
     assert "torch.compile does not work here (no C++ compiler)" in err
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("\\nROMEO:", "\nROMEO:"), ("a\\tb", "a\tb"), ("\n", "\n"), ("a\\b", "a\\b")])
+def test_escapes_for_line_breaks_and_tabs_are_read(typed, meant):
+    assert sample.read_prompt(typed) == meant
+
+
+def test_a_prompt_file_keeps_its_backslashes(tmp_path):
+    (tmp_path / "prompt.txt").write_text("a\\nb")
+    assert sample.read_prompt(f"FILE:{tmp_path}/prompt.txt") == "a\\nb"
+
+
+def test_help_has_usage_examples_and_exit_codes(capsys):
+    with pytest.raises(SystemExit):
+        sample.main(["--help"])
+    text = capsys.readouterr().out
+    assert text.startswith("usage: python sample.py")
+    for words in (r"--start='\nROMEO:'", "exit codes: 0 done", "--top_k=200"):
+        assert words in text
+
+
+def test_the_keys_that_the_trainer_sends_here_are_ours():
+    assert set(SAMPLE_KEYS) == set(leaves(sample.SampleConfig)) - set(known_keys())
+
+
 # --- what it says when it cannot
 
 
@@ -182,7 +207,9 @@ def test_a_prompt_token_beyond_the_model_is_refused(run, tmp_path):
         sample.main(flags(run))
 
 
-@pytest.mark.parametrize("wrong", [{"top_p": 0}, {"top_p": 1.5}, {"top_k": -1}, {"temperature": -1}, {"dtype": "int8"}])
+@pytest.mark.parametrize(
+    "wrong", [{"out_dir": ""}, {"top_p": 0}, {"top_p": 1.5}, {"top_k": -1}, {"temperature": -1}, {"dtype": "int8"}]
+)
 def test_flags_out_of_range_are_config_errors(run, wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         sample.main(flags(run, **wrong))
