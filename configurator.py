@@ -13,6 +13,7 @@ import copy
 import os
 import re
 import sys
+import tempfile
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ockham import __version__
 from ockham.config import RunConfig, from_mapping, leaves, to_mapping
 from ockham.configuration.files import CONFIG_DIR, SUFFIXES, read_config
 from ockham.configuration.grammar import (
@@ -36,16 +38,19 @@ from ockham.configuration.grammar import (
 )
 from ockham.configuration.keys import ALIASES, real_key
 from ockham.configuration.layers import Layer, Provenance, Resolved, last_said, lay, make_layer
+from ockham.configuration.sweep import Rehearsal, can_rehearse, job_folder
 from ockham.configuration.text import config_as_yaml, explain_key, help_text, section_as_yaml, table
 from ockham.errors import ConfigError, OckhamError, UsageError, nearest
 
 __all__ = ["Provenance", "Resolved", "config_as_yaml", "explain", "flat", "parse_flags", "resolve", "run", "run_program"]
 
-# Hydra's own flags: those with a value after them, and those for which it gets argv as it is.
+# Hydra's own flags: those with a value after them, what --info takes, and those for which Hydra gets argv as it is.
 HYDRA_VALUED = ("--cfg", "-c", "--package", "-p")
-HYDRA_ALONE = ("--hydra-help", "--shell-completion", "-sc", "--version", "--info", "-i")
-HYDRA_FLAGS = ("--multirun", "-m", "--run", "-r", "--resolve", *HYDRA_VALUED, *HYDRA_ALONE)
+HYDRA_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+HYDRA_ALONE = ("--hydra-help", "--shell-completion", "-sc")
+HYDRA_FLAGS = ("--multirun", "-m", "--run", "-r", "--resolve", "--info", "-i", *HYDRA_VALUED, *HYDRA_ALONE)
 INTERRUPTED = 130
+BROKEN_PIPE = 141  # as the shell says of a program that SIGPIPE ended
 
 
 @dataclass
@@ -57,8 +62,10 @@ class CommandLine:
     overrides: list[str] = field(default_factory=list)
     show: str | None = None
     package: str | None = None
+    info: str | None = None
     is_multirun: bool = False
     wants_help: bool = False
+    wants_version: bool = False
 
 
 def run(main: Callable[[RunConfig, Provenance], int | None], argv: list[str] | None = None) -> int:
@@ -98,9 +105,24 @@ def flat(config: RunConfig) -> dict[str, Any]:
 
 
 def run_program(main: Callable[[], int | None], debug: bool) -> int:
-    """Call `main` and turn whatever it raises into one line on stderr (with `debug` the traceback too) and an exit code."""
+    """Call `main` and turn whatever it raises into one line on stderr (with `debug` the traceback too) and an exit code.
+
+    A reader that goes away (`| head`) ends the program without a word.
+    """
+    try:
+        code = _guarded(main, debug)
+        sys.stdout.flush()  # here, where a reader that went away can still be dealt with
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's own last flush complains
+        return BROKEN_PIPE
+
+
+def _guarded(main: Callable[[], int | None], debug: bool) -> int:
     try:
         return main() or 0
+    except BrokenPipeError:
+        raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -126,6 +148,12 @@ def story_of(error: Exception) -> tuple[str, int]:
         path = f": {error.filename}" if error.filename else ""
         return one_line(f"{error.strerror or error}{path}"), 1
     return one_line(f"{type(error).__name__}: {error} (--debug=True shows where)"), 1
+
+
+def told(error: Exception) -> tuple[str, type[Exception]]:
+    """An error's message, and the class of our own that has its exit code."""
+    message, code = story_of(error)
+    return message, type(error) if isinstance(error, OckhamError) else ConfigError if code == 2 else OckhamError
 
 
 def one_line(text: str) -> str:
@@ -154,6 +182,8 @@ def translate(argv: list[str]) -> CommandLine:
         name, eq, value = arg.partition("=")
         if arg in ("--help", "-h"):
             command.wants_help = True
+        elif arg == "--version":
+            command.wants_version = True
         elif name in HYDRA_FLAGS:
             _take_flag(command, name, value if eq else None, rest)
         elif arg.endswith(SUFFIXES) and (not eq or Path(arg).is_file()):
@@ -169,6 +199,8 @@ def translate(argv: list[str]) -> CommandLine:
         else:
             command.files.append(arg)  # reading it will say what is wrong
         previous = arg
+    if command.package and not command.show:
+        raise ConfigError(f"--package goes with --cfg: write --cfg job --package {command.package}")
     return command
 
 
@@ -183,6 +215,10 @@ def _take_flag(command: CommandLine, name: str, value: str | None, rest: list[st
         command.show = value
     elif name in ("--package", "-p"):
         command.package = value
+    elif name in ("--info", "-i"):
+        command.info = value or (rest.pop(0) if rest[:1] and rest[0] in HYDRA_INFO else "all")
+        if command.info not in HYDRA_INFO:
+            raise ConfigError(f"{name} must be one of {', '.join(HYDRA_INFO)}, got {value!r}{nearest(command.info, HYDRA_INFO)}")
     elif name != "--resolve":
         command.flags += [name] if value is None else [name, value]
 
@@ -240,16 +276,28 @@ def _run(main: Callable[[RunConfig, Provenance], int | None], argv: list[str]) -
     if command.wants_help:
         print(help_text())
         return 0
+    if command.wants_version:
+        print(version_text())
+        return 0
     if any(flag in HYDRA_ALONE for flag in command.flags):
         return _hydra_main(lambda _: None, command.flags)
     if command.show == "job":
         return _show(argv, command)
+    if command.info:
+        return _hydra_main(lambda _: None, [f"--info={command.info}", *command.flags, *command.overrides])
     if command.show:
         package = ["--package", command.package] if command.package else []
         return _hydra_main(lambda _: None, ["--cfg", command.show, *package, *command.flags, *command.overrides])
     if command.is_multirun and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("-m does not work under torchrun: start one torchrun for each combination")
     return _jobs(main, command, read_files(command), wants_debug(argv))
+
+
+def version_text() -> str:
+    """Our version and Hydra's."""
+    import hydra
+
+    return f"nanoGPT-Ockham {__version__} (Hydra {hydra.__version__})"
 
 
 def _show(argv: list[str], command: CommandLine) -> int:
@@ -265,8 +313,12 @@ def _show(argv: list[str], command: CommandLine) -> int:
 
 
 def _jobs(main: Callable[[RunConfig, Provenance], int | None], command: CommandLine, files: list[Layer], debug: bool) -> int:
-    """The run, or every job of the sweep, inside hydra.main; the first exit code that is not 0."""
+    """The run, or every job of the sweep, inside hydra.main; the first exit code that is not 0.
+
+    A sweep is gone through twice: the first time its jobs are only looked at, so that a mistake in the last costs nothing.
+    """
     codes: list[int] = []
+    rehearsal: Rehearsal | None = None
     swept = [o.key_or_group for o in map(parse_override, command.overrides) if o.is_sweep_override()]
 
     def job(_: Any) -> None:
@@ -277,8 +329,15 @@ def _jobs(main: Callable[[RunConfig, Provenance], int | None], command: CommandL
         overrides = typing.cast(list[str], OmegaConf.to_container(hydra.overrides.task, resolve=False))
         subdir = job_folder(hydra.job.num, overrides, swept) if command.is_multirun and "out_dir" not in swept else ""
 
+        def resolved_job() -> Resolved:
+            return lay(files, flags_layer(overrides), _compose, subdir)
+
+        if rehearsal:
+            name = subdir or job_folder(hydra.job.num, overrides, swept)
+            return rehearsal.look_at(name, lambda: resolved_job().config, told)
+
         def program() -> int | None:
-            resolved = lay(files, flags_layer(overrides), _compose, subdir)
+            resolved = resolved_job()
             if os.environ.get("RANK", "0") == "0":
                 print(*resolved.provenance.notes, sep="\n", end="\n" * bool(resolved.provenance.notes), flush=True)
             return main(resolved.config, resolved.provenance)
@@ -290,17 +349,18 @@ def _jobs(main: Callable[[RunConfig, Provenance], int | None], command: CommandL
             raise SystemExit(codes[-1])  # no further jobs
 
     sweep_dir = []
+    if command.is_multirun and can_rehearse(command.overrides):
+        rehearsal = Rehearsal()
+        with tempfile.TemporaryDirectory() as nowhere:
+            _hydra_main(job, [*command.flags, *command.overrides, f"hydra.sweep.dir={in_hydra(nowhere)}"])
+        if rehearsal.mistake:
+            raise rehearsal.mistake
+        rehearsal = None
     if command.is_multirun:
         out_dir = last_said([*files, flags_layer(command.overrides)], "out_dir", RunConfig().out_dir)[0]
         sweep_dir = [] if "${" in str(out_dir) or "out_dir" in swept else [f"hydra.sweep.dir={in_hydra(str(out_dir))}"]
     _hydra_main(job, [*command.flags, *sweep_dir, *command.overrides])
     return next((code for code in codes if code), 0)
-
-
-def job_folder(number: int, overrides: list[str], swept: list[str]) -> str:
-    """A sweep job's folder: its number and what it varies, as 0_seed=1."""
-    pairs = [text.lstrip("+") for text in overrides if text.lstrip("+").partition("=")[0] in swept]
-    return re.sub(r"[^\w.=,+-]+", "_", "_".join([str(number), ",".join(pairs)]))[:100].rstrip("_.")
 
 
 def _hydra_main(job: Callable[[Any], None], argv: list[str]) -> int:
@@ -326,24 +386,27 @@ def _hydra_main(job: Callable[[Any], None], argv: list[str]) -> int:
 # --------------------------------------------------------------------------------------------------- programs without Hydra
 
 
-def parse_flags(cls: type, argv: list[str]) -> Any:
+def parse_flags(cls: type, argv: list[str], usage: str = "") -> Any:
     """An instance of a frozen config dataclass from config files and `--key=value` or `key=value`.
 
-    `--help` prints the keys and exits with 0. Raises ConfigError for whatever cannot be used, naming the nearest key.
+    `--help` prints `usage` and the keys, and exits with 0. Raises ConfigError for whatever cannot be used, naming the nearest
+    key.
     """
-    known, values = leaves(cls), {}
+    known, values = leaves(cls), dict[str, Any]()
     if "--help" in argv or "-h" in argv:
-        print(table((cls.__doc__ or "").strip(), cls, "--"))
+        print("\n".join(part for part in (usage, table((cls.__doc__ or "").strip(), cls, "--")) if part))
         raise SystemExit(0)
-    for arg in argv:
+    for previous, arg, following in zip(["", *argv], argv, [*argv[1:], "-"], strict=False):
         key, eq, text = arg.removeprefix("--").partition("=")
         if not eq and not arg.startswith("-"):
+            if previous.startswith("--") and "=" not in previous and not arg.endswith(SUFFIXES):
+                raise ConfigError(f"unexpected argument {arg!r}: write {previous}={arg}")
             values |= dict(_file_values(arg, known))
             continue
         if key not in known:
             raise ConfigError(f"unknown key {key} ({COMMAND_LINE}){nearest(key, known)}; --help lists them")
         if not eq and bool not in members(known[key].kind):
-            raise ConfigError(f"--{key} needs a value: write --{key}=VALUE")
+            raise ConfigError(f"--{key} needs a value: write --{key}={'VALUE' if following.startswith('-') else following}")
         values[key] = parse_value(text if eq else "True", known[key].kind)
     return from_mapping(cls, values)
 

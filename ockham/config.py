@@ -8,6 +8,7 @@ fields of the root, as there; what belongs to a group (`optimizer.lr`) lives in 
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -16,12 +17,22 @@ from typing import Any
 
 from .errors import ConfigError, nearest
 
+LARGEST_SEED = 2**63 - 1  # what the generators of torch and numpy both take
+BOOLEAN_WORDS = {"1": True, "yes": True, "on": True, "y": True, "0": False, "no": False, "off": False, "n": False}
+
 
 def option(
-    default: Any, help: str, *, unit: str = "", low: float | None = None, high: float | None = None, choices: tuple = ()
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple = (),
+    may_be_empty: bool = True,
 ) -> Any:
-    """A dataclass field with its help text, unit and allowed range [low, high] or choices."""
-    metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
+    """A dataclass field with its help text, unit and allowed range [low, high] or choices; a text may be empty or not."""
+    metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices, "may_be_empty": may_be_empty}
     if isinstance(default, type):
         return field(default_factory=default, metadata=metadata)
     if isinstance(default, (dict, list)):
@@ -33,13 +44,15 @@ def option(
 class RunFlags:
     """Where a run writes and how it ends."""
 
-    out_dir: str = option("out", "run folder: checkpoints, journal, report")
+    out_dir: str = option("out", "run folder: checkpoints, journal, report", may_be_empty=False)
     overwrite: bool = option(False, "replace the run that out_dir already holds")
-    init_from: str = option("scratch", "scratch, resume, gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a checkpoint or HF folder")
-    max_iters: int = option(600_000, "iterations in all", unit="iterations", low=0)
-    epochs: float = option(
-        0.0, "another way to say max_iters: passes over the training split; 0 = use max_iters", unit="passes", low=0
+    init_from: str = option(
+        "scratch",
+        "scratch, resume, gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a checkpoint or HF folder",
+        may_be_empty=False,
     )
+    max_iters: int = option(600_000, "iterations in all", unit="iterations", low=0)
+    epochs: float = option(0.0, "instead of max_iters: passes over the training split; 0 = use max_iters", unit="passes", low=0)
     max_hours: float = option(0.0, "save and stop with exit code 0 before this much wall time; 0 = no limit", unit="hours", low=0)
     max_nonfinite: int = option(5, "non-finite steps in a row before the run rolls back", unit="iterations", low=1)
     log_interval: int = option(1, "iterations between log lines", unit="iterations", low=1)
@@ -49,7 +62,7 @@ class RunFlags:
     always_save_checkpoint: bool = option(True, "write ckpt.pt at every evaluation, not only at the best")
     dry_run: bool = option(False, "print parameters, FLOPs, memory and time to be expected; write nothing")
     debug: bool = option(False, "show tracebacks")
-    seed: int = option(1337, "seed of weights, batches, dropout and noise", low=0)
+    seed: int = option(1337, "seed of weights, batches, dropout and noise", low=0, high=LARGEST_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +83,7 @@ class EvalFlags:
 class DataFlags:
     """Which corpus, and how it is cut into batches."""
 
-    dataset: str = option("fables", "folder under data/ that holds train.bin, val.bin and meta.json")
+    dataset: str = option("fables", "folder under data/ that holds train.bin, val.bin and meta.json", may_be_empty=False)
     data_dir: str = option("data", "folder of corpora; relative paths count from the checkout")
     batch_size: int = option(12, "sequences in one micro-batch of one rank", unit="sequences", low=1)
     block_size: int = option(1024, "context length", unit="tokens", low=1)
@@ -219,6 +232,8 @@ def coerce(value: Any, kind: Any, key: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return from_mapping(kind, value, key + ".")  # type: ignore[arg-type]
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(value, float) and not math.isfinite(value) and float in (kind, *args):
+        raise ConfigError(f"{key} must be a finite number, got {value!r}")
     if origin in (typing.Union, types.UnionType):
         for member in args:
             try:
@@ -239,7 +254,10 @@ def coerce(value: Any, kind: Any, key: str) -> Any:
             return value
     elif kind is float:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                raise ConfigError(f"{key} must be a finite number, got one of {len(str(value))} digits") from None
     elif kind is int:
         if isinstance(value, int) and not isinstance(value, bool):
             return value
@@ -247,28 +265,38 @@ def coerce(value: Any, kind: Any, key: str) -> Any:
             return int(value)
     elif kind is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return str(value)
-    raise ConfigError(f"{key} must be {type_name(kind)}, got {value!r}")
+    raise ConfigError(f"{key} must be {type_name(kind)}, got {value!r}{meant_boolean(value) if kind is bool else ''}")
+
+
+def meant_boolean(value: Any) -> str:
+    """' (did you mean True?)' for a word that means yes or no elsewhere, else ''."""
+    word = str(value).lower()
+    return f" (did you mean {BOOLEAN_WORDS[word]}?)" if word in BOOLEAN_WORDS else ""
 
 
 def type_name(kind: Any) -> str:
-    """The annotation in words: 'int', 'float or null', 'list of str'."""
+    """The annotation in words: 'int', 'float or null', 'true or false', 'list of str'."""
     args = typing.get_args(kind)
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return " or ".join(type_name(a) for a in args)
     if typing.get_origin(kind) is tuple:
         return f"list of {type_name(args[0])}"
+    if kind is bool:
+        return "true or false"
     return "null" if kind is type(None) else getattr(kind, "__name__", str(kind)).replace("Mapping", "mapping")
 
 
 def check_range(value: Any, spec: dataclasses.Field, key: str) -> None:
-    """Raises ConfigError when a value lies outside its field's choices or range; null is always inside."""
+    """Raises ConfigError when a value lies outside its field's choices or range, or is an empty text; null is always inside."""
     low, high, choices = spec.metadata.get("low"), spec.metadata.get("high"), spec.metadata.get("choices")
     if choices and value not in choices:
-        hint = nearest(str(value), [str(c) for c in choices])
+        hint = (meant_boolean(value) if True in choices else "") or nearest(str(value), [str(c) for c in choices])
         raise ConfigError(f"{key} must be one of {', '.join(map(str, choices))}, got {value!r}{hint}")
+    if isinstance(value, str) and not value.strip() and not spec.metadata.get("may_be_empty", True):
+        raise ConfigError(f"{key} must not be empty")
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if is_number and (value != value or (low is not None and value < low) or (high is not None and value > high)):
-        allowed = f"in [{low}, {high}]" if high is not None else f">= {low}" if low is not None else "a number"
+    if is_number and ((low is not None and value < low) or (high is not None and value > high)):
+        allowed = f"in [{low}, {high}]" if high is not None else f">= {low}"
         raise ConfigError(f"{key} must be {allowed}, got {value!r}")
 
 

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ockham.config import LearnerFlags, OptimizerConfig, RunConfig, SchedulerConfig, from_mapping, leaves, to_mapping
+from configurator import parse_flags
+from ockham.config import (
+    LearnerFlags,
+    OptimizerConfig,
+    RunConfig,
+    SchedulerConfig,
+    from_mapping,
+    leaves,
+    option,
+    to_mapping,
+)
 from ockham.errors import ConfigError
 
 
@@ -16,7 +28,13 @@ def test_the_defaults_are_within_their_own_ranges() -> None:
     assert from_mapping(RunConfig, to_mapping(RunConfig())) == RunConfig()
 
 
-@given(st.floats(0, 10), st.integers(0, 2**40), st.booleans(), st.text(max_size=9), st.none() | st.floats(0, 1))
+@given(
+    st.floats(0, 10),
+    st.integers(0, 2**40),
+    st.booleans(),
+    st.text(min_size=1, max_size=9).filter(str.strip),
+    st.none() | st.floats(0, 1),
+)
 def test_plain_values_give_the_same_config_back(lr: float, seed: int, bias: bool, name: str, rate: float | None) -> None:
     config = RunConfig(
         optimizer=OptimizerConfig(lr=lr, options={"betas": [0.9, 0.95]}),
@@ -42,12 +60,15 @@ def test_every_field_is_a_leaf_or_a_room() -> None:
     [
         ({"sed": 1}, r"unknown key sed \(did you mean seed\?\)"),
         ({"scheduler": {"warmup_step": 1}}, r"unknown key scheduler.warmup_step \(did you mean warmup_steps\?\)"),
-        ({"seed": -1}, r"seed must be >= 0, got -1"),
+        ({"seed": -1}, r"seed must be in \[0, 9223372036854775807\], got -1"),
         ({"seed": True}, r"seed must be int, got True"),
         ({"seed": 1.5}, r"seed must be int, got 1.5"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 0.999\], got 1.0"),
-        ({"dropout": float("nan")}, r"dropout must be in"),
-        ({"bias": 1}, r"bias must be bool, got 1"),
+        ({"dropout": float("nan")}, r"dropout must be a finite number, got nan"),
+        ({"surprise_threshold": float("inf")}, r"surprise_threshold must be a finite number, got inf"),
+        ({"seed": float("inf")}, r"seed must be int, got inf"),
+        ({"out_dir": " "}, r"out_dir must not be empty"),
+        ({"bias": 1}, r"bias must be true or false, got 1 \(did you mean True\?\)"),
         ({"backend": "ncl"}, r"backend must be one of auto, nccl, gloo, got 'ncl' \(did you mean nccl\?\)"),
         ({"compile": "yes"}, r"compile must be one of auto, True, False"),
         ({"optimizer": 3}, r"optimizer must be a mapping, got 3"),
@@ -86,3 +107,52 @@ def test_a_leaf_says_what_is_allowed() -> None:
     assert found["target_update_rate"].allowed == "float or null, 0 to 1"
     assert found["surprise_threshold"].allowed.startswith("float or null, nats/token")
     assert leaves(RunConfig)["backend"].allowed == "auto | nccl | gloo"
+
+
+# ---------------------------------------- parse_flags
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Text from nowhere."""
+
+    start: str = option("\n", "the prompt")
+    top_k: int | None = option(200, "draw among the k likeliest", low=0)
+    stream: bool = option(True, "print as it comes")
+    temperature: float = option(0.8, "heat", low=0)
+
+
+def test_parse_flags_reads_both_forms_and_files(tmp_path: Path) -> None:
+    mine = str(tmp_path / "mine.py")
+    Path(mine).write_text("temperature = 0.5\n")
+    assert parse_flags(Flags, [mine, "--start=a=b, 'c'", "top_k=None", "--stream=False"]) == Flags(
+        start="a=b, 'c'", top_k=None, stream=False, temperature=0.5
+    )
+    assert parse_flags(Flags, ["--stream", "--start=5"]).start == "5"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--strat=a"], r"unknown key strat \(command line\) \(did you mean start\?\)"),
+        (["--top_k=x"], r"top_k must be int or null, got 'x'"),
+        (["--temperature=-1"], r"temperature must be >= 0, got -1"),
+        (["--start"], r"--start needs a value: write --start=VALUE"),
+        (["--start", "ROMEO:"], r"--start needs a value: write --start=ROMEO:"),
+        (["--start", "--stream"], r"--start needs a value: write --start=VALUE"),
+        (["--stream", "False"], r"unexpected argument 'False': write --stream=False"),
+    ],
+)
+def test_parse_flags_names_what_is_wrong(argv: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_flags(Flags, argv)
+
+
+def test_parse_flags_prints_its_table_on_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse_flags(Flags, ["--help"])
+    assert stop.value.code == 0
+    assert "--top_k=200" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        parse_flags(Flags, ["--help"], "usage: so and so\n")
+    assert capsys.readouterr().out.startswith("usage: so and so\n\nText from nowhere.\n")

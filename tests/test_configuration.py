@@ -11,7 +11,7 @@ import yaml
 from configurator import config_as_yaml, explain, resolve
 from ockham.config import RunConfig, from_mapping
 from ockham.configuration.files import CONFIG_DIR, read_config
-from ockham.errors import ConfigError, PresetError
+from ockham.errors import CheckpointError, ConfigError, PresetError
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(CONFIG_DIR.glob("*.py"))
@@ -100,6 +100,55 @@ def test_explain_tells_every_layers_word() -> None:
     with pytest.raises(ConfigError, match=r"no key momentun"):
         explain("momentun", [])
     assert "scheduler.min_lr" in explain("scheduler", [])
+    assert explain("decay_lr", ["--decay_lr=False"]).startswith("scheduler.name = none")
+    with pytest.raises(ConfigError, match=r"no key lr in this run \(did you mean optimizer.lr\?\)"):
+        explain("lr", [])
+
+
+# ---------------------------------------- epochs and max_iters
+
+
+def test_of_epochs_and_max_iters_the_higher_layers_word_holds() -> None:
+    mine = recipe("epochs = 2\n")
+    got = resolve([mine, "--max_iters=40"])
+    assert (got.config.epochs, got.config.max_iters) == (0.0, 40)
+    assert "Overriding: epochs = 0.0 (command line, as it gives max_iters; mine.py said 2.0)" in got.provenance.notes
+    assert "command line, as it gives max_iters  <- holds" in explain("epochs", [mine, "--max_iters=40"])
+    assert config(mine, recipe("max_iters = 9\n", "later.py")).epochs == 0
+    assert config("later.py", mine).epochs == 2
+    assert config("later.py", "--epochs=0.5").epochs == 0.5
+    assert config(mine, "--epochs=0").epochs == 0
+
+
+def test_one_layer_gives_epochs_or_max_iters_but_not_both() -> None:
+    with pytest.raises(ConfigError, match=r"give epochs or max_iters, not both \(command line\)"):
+        resolve(["--epochs=1", "--max_iters=4"])
+    with pytest.raises(ConfigError, match=r"give epochs or max_iters, not both \(mine.py\)"):
+        resolve([recipe("epochs = 2\nmax_iters = 4\n")])
+    assert config("--epochs=0", "--max_iters=4").max_iters == 4
+
+
+def test_a_run_that_was_given_epochs_is_prolonged_by_max_iters() -> None:
+    saved("r", "--epochs=0.01")
+    got = resolve(["--init_from=resume", "--out_dir=r", "--max_iters=400"])
+    assert (got.config.epochs, got.config.max_iters) == (0.0, 400)
+    assert "Resume: epochs = 0.0 (command line, as it gives max_iters; the run had 0.01)" in got.provenance.notes
+    assert config("--init_from=resume", "--out_dir=r").epochs == 0.01
+    assert config("r/config.yaml").epochs == 0.01  # a whole config states both
+
+
+# ---------------------------------------- where weights come from
+
+
+@pytest.mark.parametrize("word", ["scratch", "gpt2-xl", "some/where", "ckpt.pt", "there"])
+def test_init_from_takes_words_and_paths(word: str) -> None:
+    Path("there").mkdir()
+    assert config(f"--init_from={word}").init_from == word
+
+
+def test_a_misspelt_init_from_is_named_with_its_file() -> None:
+    with pytest.raises(ConfigError, match=r"got 'gpt3' \(mine.py\) \(did you mean gpt2\?\)"):
+        resolve([recipe("init_from = 'gpt3'\n")])
 
 
 def test_the_config_is_frozen() -> None:
@@ -293,6 +342,21 @@ def test_resume_without_its_preset_has_no_rack() -> None:
     got = resolve(["--init_from=resume", "--out_dir=r", "--preset=none"])
     assert got.config.rack == ()
     assert not [key for key in got.provenance if key.startswith("rack.")]
+
+
+def test_what_a_resume_changes_in_the_rack_is_printed() -> None:
+    saved("r", "--preset=balanced")
+    said = notes("--init_from=resume", "--out_dir=r", "rack.eq.enabled=False", "rack.compressor.ratio=3")
+    assert "Resume: rack.eq.enabled = False (command line; the run had True)" in said
+    assert any(n.startswith("Resume: rack.compressor.ratio = 3 (command line; the run had ") for n in said)
+    assert len(said) == 2
+
+
+def test_resume_of_a_run_that_lost_its_config_is_refused_with_the_way_out() -> None:
+    Path("r").mkdir()
+    Path("r/last.pt").touch()
+    with pytest.raises(CheckpointError, match=r"r/config.yaml is missing.*--init_from=r/ckpt.pt --out_dir=ANOTHER"):
+        resolve(["--init_from=resume", "--out_dir=r"])
 
 
 def test_resume_without_a_saved_config_changes_nothing() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import configurator
-from configurator import Provenance, flat, parse_flags, resolve, run, run_program
-from ockham.config import RunConfig, option
+from configurator import Provenance, flat, resolve, run, run_program
+from ockham.config import RunConfig
 from ockham.configuration.grammar import QUOTED
 from ockham.errors import ConfigError, CorpusError
 
@@ -96,13 +96,8 @@ def test_python_and_yaml_literals_are_read() -> None:
         *("--overwrite=True", "--bias=true", "--learning_rate=1e-3", "--target_update_rate=None", "--surprise_threshold=null"),
         *("--max_iters=1e6", "--dropout=0", "--dataset='quoted name'", "--optimizer.betas=(0.5, 0.6)"),
     )
-    assert (got.overwrite, got.bias, got.optimizer.lr, got.target_update_rate, got.max_iters) == (
-        True,
-        True,
-        1e-3,
-        None,
-        1_000_000,
-    )
+    assert (got.overwrite, got.bias, got.target_update_rate) == (True, True, None)
+    assert (got.optimizer.lr, got.max_iters) == (1e-3, 1_000_000)
     assert (got.dropout, got.dataset, got.optimizer.options["betas"]) == (0.0, "quoted name", [0.5, 0.6])
 
 
@@ -120,8 +115,8 @@ def test_a_bare_flag_is_true_for_a_boolean_and_an_error_for_a_number() -> None:
     "text", ["5", "1.50", "true", "1e3", "a,b", "Hello (x)", "~/x", "a=b", "${x}", "$", "[", "{a: b}", "'", "\\", ""]
 )
 def test_a_string_key_keeps_its_text(text: str) -> None:
-    (got,) = collected(f"--wandb_run_name={text}", f"--dataset={text}")
-    assert (got.wandb_run_name, got.dataset) == (text, text)
+    (got,) = collected(f"--wandb_run_name={text}", f"--wandb_project={text}")
+    assert (got.wandb_run_name, got.wandb_project) == (text, text)
 
 
 @given(
@@ -165,6 +160,8 @@ def test_a_sweep_needs_m_and_is_written_without_dashes() -> None:
         (["config/train_gpt3.py"], r"does not exist \(did you mean train_gpt2.py\?\)"),
         (["--cfg", "jb"], r"--cfg must be job, hydra or all, got 'jb'"),
         (["--cfg"], r"--cfg needs a value"),
+        (["--package", "optimizer"], r"--package goes with --cfg: write --cfg job --package optimizer"),
+        (["--info=confg"], r"--info must be one of all, config.*, got 'confg' \(did you mean config\?\)"),
     ],
 )
 def test_what_is_not_of_the_grammar_is_refused_with_the_fix(argv: list[str], message: str) -> None:
@@ -189,10 +186,26 @@ def test_what_is_not_of_the_grammar_is_refused_with_the_fix(argv: list[str], mes
         (["--learning_rate=abc"], r"learning_rate must be float, got 'abc' \(command line\)"),
         (["--batch_size=0"], r"batch_size must be >= 1, got 0 \(command line\)"),
         (["--batch_size=1.5"], r"batch_size must be int, got 1.5"),
-        (["--bias=3"], r"bias must be bool, got 3"),
+        (["--bias=3"], r"bias must be true or false, got 3"),
         (["--dtype=float"], r"dtype must be one of .*float32"),
         (["seed[0]=1"], r"not of Hydra's grammar|has no element"),
-        (["--optimizer.nesterov=5", "optimizer=sgd"], r"optimizer.nesterov must be bool, got 5"),
+        (["--bias=1"], r"bias must be true or false, got 1 \(did you mean True\?\) \(command line\)"),
+        (["--bias=no"], r"bias must be true or false, got 'no' \(did you mean False\?\)"),
+        (["--compile=1"], r"compile must be one of auto, True, False, got '1' \(did you mean True\?\)"),
+        (["--top_k=3"], r"unknown key top_k \(command line\); it belongs to sample.py"),
+        (["--seed=99999999999999999999999"], r"seed must be in \[0, 9223372036854775807\], got 9999"),
+        (["--weight_decay=1e400"], r"weight_decay must be a finite number, got inf \(command line\)"),
+        (["--peak_flops=1e400"], r"peak_flops must be a finite number, got inf"),
+        (["--optimizer.momentum=1e400", "optimizer=sgd"], r"optimizer.momentum must be a finite number"),
+        (["--weight_decay=1" + "0" * 400], r"weight_decay must be a finite number, got one of 401 digits"),
+        (["--out_dir="], r"out_dir must not be empty \(command line\)"),
+        (["--dataset="], r"dataset must not be empty"),
+        (["init_from=' '"], r"init_from must not be empty"),
+        (
+            ["--init_from=scrach"],
+            r"init_from must be one of scratch, .*, got 'scrach' \(command line\) \(did you mean scratch\?\)",
+        ),
+        (["--optimizer.nesterov=5", "optimizer=sgd"], r"optimizer.nesterov must be true or false, got 5"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_the_nearest(argv: list[str], message: str) -> None:
@@ -283,52 +296,6 @@ def test_run_resolves_as_resolve_does() -> None:
     assert collected(*argv) == [config(*argv)]
 
 
-def test_a_sweep_gives_each_job_its_own_folder_and_preset(tmp_path: Path) -> None:
-    got = collected("-m", "preset=balanced,none", "seed=1,2", "--out_dir=o", "--dataset=a,b")
-    assert [(c.preset, c.seed, c.out_dir) for c in got] == [
-        ("balanced", 1, "o/0_preset=balanced,seed=1"), ("balanced", 2, "o/1_preset=balanced,seed=2"),
-        ("none", 1, "o/2_preset=none,seed=1"), ("none", 2, "o/3_preset=none,seed=2"),
-    ]  # fmt: skip
-    assert {c.dataset for c in got} == {"a,b"}
-    assert [bool(c.rack) for c in got] == [True, True, False, False]
-    assert [p.name for p in tmp_path.iterdir()] == ["o"]
-
-
-def test_a_sweep_over_groups_and_over_folders() -> None:
-    got = collected("-m", "optimizer=sgd,muon", "out_dir=a,b")
-    assert [(c.optimizer.name, c.out_dir) for c in got] == [("sgd", "a"), ("sgd", "b"), ("muon", "a"), ("muon", "b")]
-
-
-def test_a_failed_job_gives_the_sweeps_exit_code_and_the_others_run(capsys: pytest.CaptureFixture[str]) -> None:
-    seen: list[int] = []
-
-    def main(c: RunConfig, p: Provenance) -> None:
-        seen.append(c.seed)
-        if c.seed == 1:
-            raise CorpusError("no corpus here")
-
-    assert run(main, ["-m", "seed=1,2"]) == 1
-    assert seen == [1, 2]
-    assert capsys.readouterr().err == "error: no corpus here\n"
-
-
-def test_ctrl_c_ends_the_sweep() -> None:
-    seen: list[int] = []
-
-    def main(c: RunConfig, p: Provenance) -> None:
-        seen.append(c.seed)
-        raise KeyboardInterrupt
-
-    assert run(main, ["-m", "seed=1,2"]) == 130
-    assert seen == [1]
-
-
-def test_a_sweep_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert run(lambda c, p: None, ["-m", "seed=1,2"]) == 2
-    assert "torchrun" in capsys.readouterr().err
-
-
 def test_only_the_first_rank_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("RANK", "1")
     assert run(lambda c, p: None, ["config/train_gpt2.py", "--preset=balanced"]) == 0
@@ -387,48 +354,6 @@ def test_a_program_starts_without_torch_and_fails_in_one_line() -> None:
     assert (bad.returncode, bad.stdout, bad.stderr) == (2, "", "error: unknown key sed (command line) (did you mean seed?)\n")
 
 
-# ---------------------------------------- parse_flags
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flags:
-    """Text from nowhere."""
-
-    start: str = option("\n", "the prompt")
-    top_k: int | None = option(200, "draw among the k likeliest", low=0)
-    stream: bool = option(True, "print as it comes")
-    temperature: float = option(0.8, "heat", low=0)
-
-
-def test_parse_flags_reads_both_forms_and_files() -> None:
-    mine = recipe("temperature = 0.5\n")
-    assert parse_flags(Flags, [mine, "--start=a=b, 'c'", "top_k=None", "--stream=False"]) == Flags(
-        start="a=b, 'c'", top_k=None, stream=False, temperature=0.5
-    )
-    assert parse_flags(Flags, ["--stream", "--start=5"]).start == "5"
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--strat=a"], r"unknown key strat \(command line\) \(did you mean start\?\)"),
-        (["--top_k=x"], r"top_k must be int or null, got 'x'"),
-        (["--temperature=-1"], r"temperature must be >= 0, got -1"),
-        (["--start"], r"--start needs a value"),
-    ],
-)
-def test_parse_flags_names_what_is_wrong(argv: list[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        parse_flags(Flags, argv)
-
-
-def test_parse_flags_prints_its_table_on_help(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        parse_flags(Flags, ["--help"])
-    assert stop.value.code == 0
-    assert "--top_k=200" in capsys.readouterr().out
-
-
 def test_the_public_names_are_these() -> None:
     assert set(configurator.__all__) >= {"run", "resolve", "explain", "parse_flags", "run_program", "config_as_yaml", "flat"}
 
@@ -462,3 +387,31 @@ def test_help_lists_every_key_group_preset_and_exit_code(capsys: pytest.CaptureF
         assert word in text
     for f in dataclasses.fields(RunConfig):
         assert f.name in text
+
+
+def test_info_is_hydras_with_our_arguments_translated() -> None:
+    code = "import configurator, sys; sys.exit(configurator.run(lambda c, p: 5, sys.argv[1:]))"
+    argv = ["--info", "config", "--batch_size=3", "optimizer=sgd"]  # in a process of its own, whose logging Hydra sets up
+    done = subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "batch_size: 3" in done.stdout
+    assert "name: sgd" in done.stdout
+
+
+def test_version_names_the_program_and_hydra(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(lambda c, p: pytest.fail("ran"), ["--version"]) == 0
+    assert re.fullmatch(r"nanoGPT-Ockham \d+\.\d+\.\d+ \(Hydra 1\.\d+\.\d+\)\n", capsys.readouterr().out)
+
+
+def test_a_reader_that_goes_away_ends_a_program_without_a_word() -> None:
+    code = "import configurator, sys; sys.exit(configurator.run_program(lambda: print('x' * int(sys.argv[1])), False))"
+    for length in ("10", "1000000"):  # within Python's buffer, and beyond it
+        process = subprocess.Popen(
+            [sys.executable, "-c", f"input(); {code}", length],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        assert process.communicate("go\n", timeout=30)[1] == ""
+        assert process.returncode == configurator.BROKEN_PIPE

@@ -59,9 +59,20 @@ def undashed(arg: str, is_multirun: bool) -> str:
         text = arg.partition("=")[2]
         fix = f"; as one value: --{key}={text}" if str in members(kind_of(key)) else ""
         raise ConfigError(f"{arg} is a sweep: add -m for one run each{fix}; a list is written {key}=[{text}]")
-    if key in GROUPS and not is_multirun:
-        choice_name(key, parse_override(override).value(), COMMAND_LINE)
+    if key in GROUPS:
+        for choice in choices_of(parse_override(override).value()):
+            choice_name(key, choice, COMMAND_LINE)
     return override
+
+
+def choices_of(value: Any) -> list[Any]:
+    """The values that an override stands for, where it lists them: one, those of a choice sweep, none for other sweeps."""
+    from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString, Sweep
+
+    if isinstance(value, (Sweep, Glob)):
+        listed = value.list if isinstance(value, ChoiceSweep) else []
+        return [element.text if isinstance(element, QuotedString) else element for element in listed]
+    return [value]
 
 
 def kind_of(key: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -25,6 +26,8 @@ ALIASES = {
     "lr_decay_iters": "scheduler.decay_steps",
     "min_lr": "scheduler.min_lr",
 }
+# What people try on the trainer, but sample.py alone takes.
+SAMPLE_KEYS = ("start", "num_samples", "max_new_tokens", "temperature", "top_k", "top_p", "stream")
 
 
 @cache
@@ -65,9 +68,15 @@ def is_known(written: str) -> bool:
 
 def unknown(written: str, where: str) -> ConfigError:
     """The error for a key that nobody has: it names the nearest one, or those that end in the same word."""
+    return ConfigError(f"unknown key {written} ({where}){key_hint(written, known_keys())}")
+
+
+def key_hint(written: str, known: Iterable[str]) -> str:
+    """What may have been meant by a key that nobody has, for the end of an error's message; '' when nothing is near."""
+    if written in SAMPLE_KEYS:
+        return "; it belongs to sample.py"
     ends = [key for key in known_keys() if key.endswith(f".{written}")]
-    hint = f" (did you mean {' or '.join(ends)}?)" if ends else nearest(written, known_keys())
-    return ConfigError(f"unknown key {written} ({where}){hint}")
+    return f" (did you mean {' or '.join(ends)}?)" if ends else nearest(written, known)
 
 
 def choice_name(group: str, value: Any, where: str) -> str:

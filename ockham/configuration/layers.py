@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import RunConfig, check_range, coerce, from_mapping, plain
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
+from .checks import check_init_from, iterations_hold_over_epochs
 from .files import read_yaml
 from .keys import ALIASES, GROUPS, LEAVES, SHARED, choice_name, group_choices, is_known, owners, real_key, unknown
 from .rack import Patch, add_gate, checked, patch_rack, preset_specs
@@ -95,6 +96,16 @@ class Layer:
         """The last assignment of a real key."""
         return next((item for item in reversed(self.items) if item.key == key), None)
 
+    def says(self, key: str) -> bool:
+        """Whether the layer gives a real key a value other than 0 or none."""
+        item = self.get(key)
+        return item is not None and (bool(item.value) or key == "max_iters")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the layer is a run's whole config, which alone states a rack."""
+        return self.rack is not None
+
 
 def make_layer(kind: str, where: str, values: Iterable[tuple[str, Any]]) -> Layer:
     """Sort a source's assignments. Raises ConfigError for unknown keys; types are judged when the layer is laid."""
@@ -152,7 +163,8 @@ def last_said(layers: list[Layer], key: str, default: Any) -> tuple[Any, Layer |
 def lay(files: list[Layer], flags: Layer, compose: Compose, subdir: str = "") -> Resolved:
     """Lay all layers and check the result. `subdir` is a sweep job's own folder in out_dir.
 
-    Raises ConfigError or PresetError for whatever cannot be used, naming its source.
+    Raises ConfigError or PresetError for whatever cannot be used, naming its source; CheckpointError for a run to be resumed
+    that has lost its config.
     """
     given = [*files, flags]
     below: list[Layer] = []
@@ -162,15 +174,28 @@ def lay(files: list[Layer], flags: Layer, compose: Compose, subdir: str = "") ->
     stack = Stack(compose, {group: chosen(layers, group) for group in GROUPS})
     for layer in layers:
         stack.put(layer)
+    said = stack.provenance
+    holds = iterations_hold_over_epochs(layers, said.value("epochs"))
+    if holds:
+        said.say("epochs", 0.0, f"{holds.where}, as it gives max_iters", holds.kind)
+    check_init_from(said.value("init_from"), said["init_from"][-1].where)
     if subdir:
-        stack.provenance.say("out_dir", str(Path(stack.provenance.value("out_dir")) / subdir), "this job of the sweep", "flag")
+        said.say("out_dir", str(Path(said.value("out_dir")) / subdir), "this job of the sweep", "flag")
     return stack.finish()
 
 
 def saved_run(out_dir: Path) -> list[Layer]:
-    """The layer of a run that is resumed, from its config.yaml; none when there is no such file."""
+    """The layer of a run that is resumed, from its config.yaml; none when there is no run.
+
+    Raises CheckpointError when the run's config alone is gone: other values would go on with another run.
+    """
     path = out_dir / "config.yaml"
     if not path.is_file():
+        if (out_dir / "last.pt").exists():
+            raise CheckpointError(
+                f"{path} is missing, without which {out_dir}/last.pt cannot be resumed as the run it was; put it back, or start "
+                f"a new run from its weights: --init_from={out_dir}/ckpt.pt --out_dir=ANOTHER"
+            )
         return []
     values = [(k, v) for k, v in flattened(read_yaml(path).items()) if k not in NOT_RESUMED and is_known(k)]
     return [make_layer("run", f"the run in {out_dir}", values)]
@@ -244,7 +269,7 @@ class Stack:
         for key in [k for k in self.provenance if k.startswith("rack.") and k.split(".")[1] not in names]:
             del self.provenance[key]
         for spec in self.rack:
-            for param, value in flattened(spec["params"].items()):
+            for param, value in flattened({"enabled": spec["enabled"], **spec["params"]}.items()):
                 self.provenance.say(f"rack.{spec['name']}.{param}", value, layer.where, layer.kind)
 
     def target(self, layer: Layer, item: Item) -> str | None:

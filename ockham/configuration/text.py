@@ -12,7 +12,7 @@ import yaml
 from ..config import AnchorConfig, JournalConfig, OptimizerConfig, RunConfig, SchedulerConfig, leaves, to_mapping
 from ..errors import ConfigError, nearest
 from ..presets import preset_names
-from .keys import ALIASES, GROUPS, LEAVES, group_choices, known_keys, owners, real_key
+from .keys import ALIASES, GROUPS, LEAVES, group_choices, key_hint, known_keys, owners, real_key
 from .layers import Provenance
 
 USAGE = """\
@@ -140,11 +140,11 @@ def explain_key(key: str, provenance: Provenance) -> str:
 
     Raises ConfigError naming the nearest key.
     """
-    real = real_key(key)[0]
+    real = "scheduler.name" if key == "decay_lr" else real_key(key)[0]
     keys = [real] if real in provenance else [k for k in provenance if k.startswith(f"{real}.")]
     if not keys:
         having = owners(real.removeprefix("optimizer."))
-        belongs = f"; it belongs to {', '.join(having)}" if having else nearest(key, [*provenance, *known_keys()])
+        belongs = f"; it belongs to {', '.join(having)}" if having else key_hint(key, [*provenance, *known_keys()])
         raise ConfigError(f"no key {key} in this run{belongs}")
     return "\n".join(_story(k, provenance) for k in keys)
 

@@ -1,0 +1,52 @@
+"""What only the layers together can show to be wrong: a length said twice, weights that are nowhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import ConfigError, nearest
+
+START_WORDS = ("scratch", "resume", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
+
+
+class Spoken(Protocol):
+    """A layer, as far as it is looked at here."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def where(self) -> str: ...
+    @property
+    def is_whole(self) -> bool: ...
+    def says(self, key: str) -> bool: ...
+
+
+def iterations_hold_over_epochs(layers: Sequence[Spoken], epochs: float) -> Spoken | None:
+    """The layer whose max_iters holds over `epochs`, those of a layer below it; None where epochs hold, or there are none.
+
+    A whole config, as a run wrote it, states both, and its epochs are what was said. Raises ConfigError for any other layer
+    that gives both.
+    """
+    if not epochs:
+        return None
+    for layer in reversed(layers):
+        if layer.says("epochs"):
+            if layer.says("max_iters") and not layer.is_whole:
+                raise ConfigError(f"give epochs or max_iters, not both ({layer.where})")
+            return None
+        if layer.says("max_iters"):
+            return layer
+    return None
+
+
+def check_init_from(init_from: str, where: str) -> None:
+    """Raises ConfigError for a word that is neither known nor a path, naming the nearest one and all of them."""
+    looks_like_path = any(mark in init_from for mark in {os.sep, "/", "."}) or Path(init_from).exists()
+    if init_from not in START_WORDS and not looks_like_path:
+        raise ConfigError(
+            f"init_from must be one of {', '.join(START_WORDS)}, or a checkpoint, run folder or Hugging Face folder that is "
+            f"there, got {init_from!r} ({where}){nearest(init_from, START_WORDS)}"
+        )
