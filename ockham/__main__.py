@@ -9,49 +9,77 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import WorldError
+from .arguments import DEBUG, Parser, wants_debug
+from .errors import ConfigError, UsageError, WorldError
+
+COMMANDS = """
+commands:
+  ockham train [FILE ...] [--key=value ...]            train; ockham train --help lists the keys
+  ockham config explain KEY [FILE ...] [--key=value ...]
+                                                       where KEY's value comes from under these train arguments
+  ockham preset list                                   the rack presets, a line each
+  ockham preset show NAME                              one preset: its plugins, parameters, hyperparameters
+  ockham report RUN [RUN ...]                          report.html in each run's folder
+  ockham report RUN [RUN ...] --table                  finished runs as a Markdown table
+  ockham report RUN [RUN ...] --svg FILE [--labels A,B,...]
+                                                       all runs' val losses in one picture
+
+--debug behind any of them shows tracebacks. Exit codes: 0 done, 1 the world lacks something, 2 a usage error, 130 interrupted.
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
     """The `ockham` command; the exit code."""
     configurator = top_level("configurator")
-    given = sys.argv[1:] if argv is None else argv
+    given = list(sys.argv[1:] if argv is None else argv)
     if given[:1] == ["train"]:
         return configurator.run(top_level("train_ockham").main, given[1:])
-    options, rest = parser().parse_known_args(given)
-    if rest and options.do is not explain:
-        parser().error(f"unrecognized arguments: {' '.join(rest)}")
-    options.rest = rest
-    return configurator.run_program(lambda: options.do(options), "--debug=True" in given)
+    if not given:
+        parser().print_help(sys.stderr)
+        return UsageError.exit_code
+    return configurator.run_program(lambda: run(given), wants_debug(given))
 
 
-def parser() -> argparse.ArgumentParser:
+def run(given: list[str]) -> int:
+    """Does what the verb says. Raises UsageError."""
+    options, rest = parser().parse_known_args([arg for arg in given if not DEBUG.fullmatch(arg)])
+    if options.do is not explain:
+        options.parser.refuse(rest)
+    options.rest = [arg for arg in given if DEBUG.fullmatch(arg)] + rest
+    return options.do(options)
+
+
+def parser() -> Parser:
     """The verbs and their flags."""
-    root = argparse.ArgumentParser(prog="ockham", description=__doc__, epilog="ockham VERB --help says more about each")
+    root = Parser(prog="ockham", description=__doc__, epilog=COMMANDS, formatter_class=argparse.RawDescriptionHelpFormatter)
     root.add_argument("--version", action="version", version=f"nanoGPT-Ockham {__version__}")
+    root.add_argument("--debug", action="store_true", help="show tracebacks")
     verbs = root.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("train", add_help=False, help="the same as python train_ockham.py")
 
     config = verbs.add_parser("config", help="where a configuration value comes from").add_subparsers(
         required=True, metavar="WHAT"
     )
-    one = config.add_parser("explain", help="KEY's value under the given train arguments, and every layer that spoke")
+    one = config.add_parser(
+        "explain", takes_rest=True, help="KEY's value under the given train arguments, and every layer that spoke"
+    )
     one.add_argument("key")
-    one.set_defaults(do=explain)
+    one.set_defaults(do=explain, parser=one)
 
     preset = verbs.add_parser("preset", help="the rack presets").add_subparsers(required=True, metavar="WHAT")
     listing = preset.add_parser("list", help="the presets, a line each")
-    listing.set_defaults(do=preset_list)
+    listing.set_defaults(do=preset_list, parser=listing)
     show = preset.add_parser("show", help="one preset: its plugins, their parameters, its hyperparameters")
     show.add_argument("name")
-    show.set_defaults(do=preset_show)
+    show.set_defaults(do=preset_show, parser=show)
 
     report = verbs.add_parser("report", help="report.html of a run, or one picture of several runs' val losses")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    report.add_argument("--svg", type=Path, help="write the val-loss curves of all RUNs to this file instead")
-    report.add_argument("--table", action="store_true", help="print finished RUNs as a Markdown table, seeds together, instead")
-    report.add_argument("--labels", help="names of the curves, separated by commas")
-    report.set_defaults(do=make_report)
+    other = report.add_mutually_exclusive_group()
+    other.add_argument("--svg", type=Path, metavar="FILE", help="write the val-loss curves of all RUNs to FILE instead")
+    other.add_argument("--table", action="store_true", help="print finished RUNs as a Markdown table, seeds together, instead")
+    report.add_argument("--labels", metavar="A,B,...", help="names of the curves, one for each RUN, separated by commas")
+    report.set_defaults(do=make_report, parser=report)
     return root
 
 
@@ -97,10 +125,15 @@ def make_report(options: argparse.Namespace) -> int:
     """Write report.html into each run's folder, or one SVG of them all."""
     from .experiment.report import compare, table, write_report
 
+    labels = options.labels.split(",") if options.labels else None
+    if labels and not options.svg:
+        raise ConfigError("--labels names the curves of --svg FILE: give --svg, too")
+    if labels and len(labels) != len(options.runs):
+        raise ConfigError(f"--labels needs a name for each of the {len(options.runs)} runs, got {len(labels)}: {options.labels}")
     if options.table:
         print(table(options.runs))
     elif options.svg:
-        options.svg.write_text(compare(options.runs, options.labels.split(",") if options.labels else None), encoding="utf-8")
+        options.svg.write_text(compare(options.runs, labels), encoding="utf-8")
         print(options.svg)
     else:
         for run in options.runs:

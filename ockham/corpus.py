@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .arguments import Parser, boolean, count, fraction, wants_debug
 from .errors import ConfigError, CorpusError, OckhamError, nearest
 from .sources import FileSource, HubSource, Piece, Source, at_word_ends, download
 from .tokenizer import END_OF_TEXT, CharTokenizer, GPT2Tokenizer, Tokenizer, load_tokenizer, read_meta
@@ -29,6 +30,7 @@ FORMAT_VERSION = 1
 SPLITS = ("train", "val")
 MAX_UINT16_VOCAB = 65_535
 ASCII = sorted("\n" + "".join(c for c in string.printable if c.isprintable()))  # 95 printable characters and newline
+SHORT = 1024  # tokens; a split of so few does not hold one window of GPT-2's length and its target
 BATCH_CHARS = 4_000_000  # characters tokenized at a time: a few hundred MB of Python ints with GPT-2's tokenizer
 
 
@@ -50,15 +52,18 @@ def main(recipe: Recipe, argv: Sequence[str] | None = None) -> int:
     """The whole command line of a prepare.py: exit code 0, 1 for what the world lacks, 2 for a usage error."""
     parser = make_parser(recipe)
     add_source_options(parser, recipe)
-    args = parser.parse_args(argv)
-    return run_safely(lambda: prepare(recipe, args), args.debug)
+    given = sys.argv[1:] if argv is None else argv
+    return run_safely(lambda: prepare(recipe, parser.parse_args(given)), wants_debug(given))
 
 
-def make_parser(recipe: Recipe) -> argparse.ArgumentParser:
+def make_parser(recipe: Recipe) -> Parser:
     """The options that every corpus has."""
-    parser = argparse.ArgumentParser(
-        description=recipe.about, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    parser = Parser(
+        prog=f"python data/{recipe.name}/prepare.py",
+        description=recipe.about,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    parser.set_defaults(recipe=recipe.name)
     parser.add_argument("--name", default=recipe.name, help="write to data/NAME")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write to DIR instead of data/NAME")
     parser.add_argument(
@@ -72,11 +77,9 @@ def make_parser(recipe: Recipe) -> argparse.ArgumentParser:
             help="characters: the text's own, ASCII's, or those of data/CORPUS",
         )
     parser.add_argument("--dtype", choices=("auto", "uint16", "uint32"), default="auto", help="type of a token on disk")
-    parser.add_argument(
-        "--val_fraction", type=_fraction, default=recipe.val_fraction, help="part of the text kept for validation"
-    )
+    parser.add_argument("--val_fraction", type=fraction, default=recipe.val_fraction, help="part of the text kept for validation")
     for flag, text in (("--force", "rebuild even when the corpus is there"), ("--debug", "show tracebacks")):
-        parser.add_argument(flag, type=_boolean, nargs="?", const=True, default=False, metavar="True|False", help=text)
+        parser.add_argument(flag, type=boolean, nargs="?", const=True, default=False, metavar="True|False", help=text)
     return parser
 
 
@@ -91,7 +94,7 @@ def add_source_options(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
         help=".txt, .jsonl or .parquet files to read",
     )
     parser.add_argument(
-        "--limit", type=_count, default=0, metavar="N", help="first N documents, or characters of plain text; 0 = all"
+        "--limit", type=count, default=0, metavar="N", help="first N documents, or characters of plain text; 0 = all"
     )
 
 
@@ -102,7 +105,10 @@ def run_safely(action: Callable[[], Any], debug: bool = False) -> int:
     except (OckhamError, OSError) as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        message = str(error)
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            message = f"{error.filename}: {error.strerror}"  # without its number
+        print(f"error: {message}", file=sys.stderr)
         return error.exit_code if isinstance(error, OckhamError) else 1
     except KeyboardInterrupt:
         return 130
@@ -129,10 +135,15 @@ def prepare(recipe: Recipe, args: argparse.Namespace) -> Path:
 
 
 def target(args: argparse.Namespace) -> Path:
-    """The folder to write: --out, else data/NAME. Raises ConfigError for a NAME that is no plain folder name."""
+    """The folder to write: --out, else data/NAME. Raises ConfigError for a NAME or a place that can be no folder."""
     if not re.fullmatch(r"\w[\w.-]*", args.name):
         raise ConfigError(f"--name must be letters, digits, '_', '-' and '.', got {args.name!r}; use --out DIR for a path")
-    return args.out or DATA / args.name
+    folder: Path = args.out or DATA / args.name
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            what = "is" if path == folder else f"lies below {path}, which is"
+            raise ConfigError(f"{folder} {what} a file, not a folder; choose another --out DIR or --name NAME")
+    return folder
 
 
 def options_of(args: argparse.Namespace, *extra: str) -> dict[str, Any]:
@@ -179,8 +190,8 @@ def build(
 ) -> Path:
     """Tokenizes `source` into `folder`; memory stays bounded, and meta.json appears last, when all else is on disk.
 
-    `facts(dropped characters)` gives further entries of meta.json. Raises CorpusError when a split would be empty or the
-    vocabulary does not fit the type; then the folder keeps what it had.
+    `facts(dropped characters)` gives further entries of meta.json. Raises CorpusError when a split would have no token to
+    predict or the vocabulary does not fit the type; then the folder keeps what it had.
     """
     tokenizer = make_tokenizer(args, source)
     dtype = choose_dtype(args.dtype, tokenizer.vocab_size)
@@ -188,13 +199,12 @@ def build(
     writers = {split: TokenWriter(folder / f"{split}.bin", dtype) for split in SPLITS}
     try:
         dropped = write_tokens(tokenizer, source, writers)
-        for split, writer in writers.items():
-            if not writer.count:
-                raise CorpusError(f"the {split} split would be empty: source too short for val_fraction={args.val_fraction:g}")
+        check_splits({split: writer.count for split, writer in writers.items()}, source, args.val_fraction)
         vocab = {"vocab": tokenizer.itos} if isinstance(tokenizer, CharTokenizer) else {}
         meta = {
             "format": FORMAT_VERSION,
             "corpus": args.name,
+            "recipe": args.recipe,
             "tokenizer": {"type": tokenizer.type, **vocab},
             "vocab_size": tokenizer.vocab_size,
             "dtype": dtype,
@@ -228,9 +238,26 @@ def make_tokenizer(args: argparse.Namespace, source: Source) -> Tokenizer:
         for _, text in as_texts("char", watched(source.pieces(), "collecting characters")):
             alphabet.update(text)
         if not alphabet:
-            raise CorpusError("the source holds no text")
+            raise CorpusError(f"{name_of(source)} holds no text")
         return CharTokenizer(sorted(alphabet))
     return CharTokenizer(ASCII) if choice == "ascii" else _vocabulary_of(choice)
+
+
+def name_of(source: Source) -> str:
+    """Where the text comes from, for a message."""
+    return ", ".join(str(entry["name"]) for entry in source.fingerprint())
+
+
+def check_splits(counts: Mapping[str, int], source: Source, val_fraction: float) -> None:
+    """Raises CorpusError when a split of `counts` tokens has nothing to predict; warns on stderr when one is short."""
+    if not any(counts.values()):
+        raise CorpusError(f"{name_of(source)} holds no text that the vocabulary has")
+    tokens, split = min((tokens, split) for split, tokens in counts.items())
+    mend = f"more text or a {'larger' if split == 'val' else 'smaller'} --val_fraction (now {val_fraction:g}) makes it longer"
+    if tokens < 2:
+        raise CorpusError(f"the {split} split is too short, it has {tokens} of at least 2 tokens; {mend}")
+    if tokens <= SHORT:
+        print(f"warning: {split} has {tokens:,} tokens, block_size can be {tokens - 1:,} at most; {mend}", file=sys.stderr)
 
 
 def _vocabulary_of(corpus: str) -> CharTokenizer:
@@ -371,23 +398,3 @@ def _is_whole(folder: Path, meta: Mapping[str, Any], split: str) -> bool:
 
 def _counts(meta: Mapping[str, Any]) -> str:
     return ", ".join(f"{split} {meta['tokens'][split]:,} tokens" for split in SPLITS)
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"must be above 0 and below 1, got {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(float(text))
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
-    return value
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"must be True or False, got {text}")
-    return text.lower() == "true"

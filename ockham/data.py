@@ -6,6 +6,9 @@ and N ranks with batch B see the very rows that one process with batch N·B sees
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from .errors import CorpusError
+from .errors import CorpusError, nearest
 from .tokenizer import read_meta
 
 IN_MEMORY_BYTES = 256 * 2**20  # smaller files are read whole; larger ones are mapped anew for every batch
-EVAL_TOKENS_PER_BATCH = 16_384  # forward-only batches may be larger than training's
+EVAL_TOKENS = 16_384  # forward-only batches may be larger than training's,
+EVAL_LOGITS = 2**26  # as long as their logits stay small
+DATA = Path(__file__).resolve().parents[1] / "data"
+# What a prepare.py does when it is not told otherwise; the tokenizer and val_fraction are every recipe's own.
+USUAL = {"dtype": "auto", "vocab": "own", "limit": 0, "seed": 1337, "size": 1_200_000}
 GPT2_VOCAB = 50_257  # nanoGPT's assumption for a corpus without meta
 
 CPU = torch.device("cpu")
@@ -50,16 +57,16 @@ class TokenFile:
     held: np.ndarray | None
 
     @classmethod
-    def open(cls, path: Path, dtype: np.dtype, block_size: int) -> TokenFile:
-        """Raises CorpusError when the file is missing, torn, or shorter than one block and its target."""
+    def open(cls, path: Path, dtype: np.dtype) -> TokenFile:
+        """Raises CorpusError when the file is missing, torn or empty."""
         if not path.is_file():
             raise CorpusError(f"{path} is missing{fix(path.parent)}")
         size = path.stat().st_size
         if size % dtype.itemsize:
             raise CorpusError(f"{path} has {size} bytes, not a whole number of {dtype} tokens: it is torn{fix(path.parent)}")
+        if not size:
+            raise CorpusError(f"{path} is empty{fix(path.parent)}")
         tokens = size // dtype.itemsize
-        if tokens < block_size + 1:
-            raise CorpusError(f"{path} has {tokens} tokens, fewer than block_size + 1 = {block_size + 1}; lower --block_size")
         held = np.fromfile(path, dtype=dtype) if size <= IN_MEMORY_BYTES else None
         return cls(path, dtype, tokens, held)
 
@@ -97,33 +104,65 @@ class Corpus:
         """The true source's entropy on the val split in nats/token, where it is known."""
         return self.meta.get("floor")
 
-    def split(self, name: str) -> TokenFile:
-        """'train' or 'val'."""
-        return {"train": self.train, "val": self.val}[name]
+    @property
+    def vocabulary(self) -> str:
+        """A short hash that says which token is which character; GPT-2's BPE where there is no meta."""
+        tokenizer = self.meta.get("tokenizer", {"type": "gpt2"})
+        same = {"type": tokenizer.get("type"), "vocab": tokenizer.get("vocab") if tokenizer.get("type") == "char" else None}
+        return hashlib.sha256(json.dumps(same).encode()).hexdigest()[:16]
+
+    def check_length(self, block_size: int) -> None:
+        """Raises CorpusError when a split is shorter than one block and its target."""
+        for file in (self.train, self.val):
+            if file.tokens < block_size + 1:
+                raise CorpusError(
+                    f"{file.path} has {file.tokens} tokens, fewer than block_size + 1 = {block_size + 1}; lower --block_size"
+                )
 
 
 def fix(folder: Path) -> str:
-    """The end of a message about a broken corpus: which command makes it."""
-    script = folder / "prepare.py"
-    return (
-        f"; run: python data/{folder.name}/prepare.py{' --force' if (folder / 'meta.json').exists() else ''}"
-        if script.exists()
-        else ""
-    )
+    """The end of a message about a broken corpus: the command that prepares it again, as its meta.json tells; '' if unknown."""
+    meta = read_meta(folder)
+    paths = [str(source["name"]) for source in meta.get("sources", []) if "bytes" in source]  # else it needs no --source
+    own = folder.name if (folder / "prepare.py").exists() else ""
+    recipe = meta.get("recipe") or own or ("text" if paths else "")
+    if not recipe:
+        return ""
+    if recipe == "text":
+        paths = paths or ["FILE"]
+    command = ["python", f"data/{recipe}/prepare.py", *(["--source", *paths] if paths else [])]
+    if own != recipe:
+        command += ["--name", folder.name] if folder.parent == DATA else ["--out", str(folder)]
+    for key, value in meta.get("options", {}).items():
+        command += [f"--{key}", str(value)] if value != USUAL.get(key) else []
+    return f"; run: {shlex.join(command + ['--force'] * bool(meta))}"
 
 
-def open_corpus(folder: Path, block_size: int) -> Corpus:
+def absent(folder: Path) -> CorpusError:
+    """The error that there is no such corpus: what is near, what there is, how to prepare one."""
+    root = folder.parent
+    found = {p.parent.name for p in root.glob("*/train.bin")} | {p.parent.name for p in root.glob("*/prepare.py")} - {"text"}
+    known = sorted(found)
+    has = f"{root} has {', '.join(known)}" if known else f"{root} holds no corpora" if root.is_dir() else f"there is no {root}"
+    if (folder / "prepare.py").exists():
+        return CorpusError(f"corpus {folder.name!r} is not prepared{fix(folder)}")
+    if any(folder.glob("*/prepare.py")) or any(folder.glob("*/train.bin")):
+        return CorpusError(f"{folder} is no corpus but holds corpora: name one of them, --dataset=NAME")
+    if (DATA / folder.name / "prepare.py").exists():
+        make = f"run: python data/{folder.name}/prepare.py --out {shlex.quote(str(folder))}, or leave --data_dir out"
+    else:
+        place = f"--name {folder.name}" if root == DATA else f"--out {shlex.quote(str(folder))}"
+        make = f"your own text: python data/text/prepare.py --source FILE {place}"
+    return CorpusError(f"there is no corpus {folder.name!r}{nearest(folder.name, known)}; {has}; {make}")
+
+
+def open_corpus(folder: Path) -> Corpus:
     """Open and check a prepared corpus. Raises CorpusError naming the prepare.py to run."""
     if not (folder / "train.bin").exists():
-        known = sorted(p.parent.name for p in folder.parent.glob("*/prepare.py"))
-        hint = (
-            fix(folder)
-            or f"; data/ has {', '.join(known)}; your own text: python data/text/prepare.py --source FILE --name {folder.name}"
-        )
-        raise CorpusError(f"corpus {folder.name!r} is not prepared{hint}")
+        raise absent(folder)
     meta = read_meta(folder)
     dtype, vocab_size = np.dtype(meta.get("dtype", "uint16")).newbyteorder("<"), meta.get("vocab_size", GPT2_VOCAB)
-    train, val = (TokenFile.open(folder / f"{name}.bin", dtype, block_size) for name in ("train", "val"))
+    train, val = (TokenFile.open(folder / f"{name}.bin", dtype) for name in ("train", "val"))
     for file in (train, val):
         file.check_vocabulary(vocab_size)
     return Corpus(folder, train, val, vocab_size, meta)
@@ -160,15 +199,17 @@ def to_device(window: torch.Tensor, device: torch.device) -> Batch:
     return window[:, :-1].contiguous(), window[:, 1:].contiguous()
 
 
-def sweep(file: TokenFile, block_size: int, max_tokens: int = 0, rank: int = 0, world: int = 1) -> Iterator[torch.Tensor]:
+def sweep(
+    file: TokenFile, block_size: int, per_batch: int, max_tokens: int = 0, rank: int = 0, world: int = 1
+) -> Iterator[torch.Tensor]:
     """Every token of a split predicted once, in windows side by side: batches of windows (B, T + 1), this rank's share.
 
-    With `max_tokens` > 0 the windows are an evenly spaced subset. The split's last, shorter window comes alone.
+    `per_batch` windows go together. With `max_tokens` > 0 the windows are an evenly spaced subset. The split's last, shorter
+    window comes alone.
     """
     whole = (file.tokens - 1) // block_size  # full windows
     wanted = whole if not max_tokens else min(whole, max(1, max_tokens // block_size))
     chosen = np.arange(wanted) * whole // wanted * block_size  # evenly spaced starts
-    per_batch = max(1, EVAL_TOKENS_PER_BATCH // block_size)
     batches = [(chosen[i : i + per_batch], block_size) for i in range(0, wanted, per_batch)]
     rest = (file.tokens - 1) % block_size
     if rest and wanted == whole:

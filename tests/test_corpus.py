@@ -191,21 +191,67 @@ def test_a_missing_source_is_named(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--val_fraction", "1.5"], "must be above 0 and below 1"),
-        (["--limit", "-1"], "must be 0 or more"),
-        (["--tokenizer", "bpe"], "invalid choice"),
-        (["--surce", "x"], "unrecognized arguments"),
+        (["--val_fraction", "1.5"], "must be a number above 0 and below 1"),
+        (["--limit", "-1"], "must be a whole number, 0 or more"),
+        (["--tokenizer", "bpe"], "--tokenizer must be char or gpt2, got 'bpe'"),
+        (["--surce", "x"], "unknown option --surce (did you mean --source?); see python data/toy/prepare.py --help"),
+        (["--nmae=x"], "unknown option --nmae (did you mean --name?)"),
+        (["stray", "--force=maybe"], "--force: must be True or False, got 'maybe'"),
+        (["--limit=abc"], "--limit: must be a whole number, 0 or more, got 'abc'"),
+        (["--limit=1.5"], "--limit: must be a whole number, 0 or more, got '1.5'"),
+        (["--val_fraction=half"], "must be a number above 0 and below 1, got 'half'"),
         (["--name", "../up"], "--name must be letters"),
         (["--tokenizer", "gpt2", "--vocab", "ascii"], "--vocab is for --tokenizer char"),
     ],
 )
 def test_a_usage_error_exits_with_2(tmp_path, capsys, args, message):
-    try:
-        code = main(CHAR, ["--source", str(source_file(tmp_path, "abc")), *args])
-    except SystemExit as leaving:
-        code = leaving.code
-    assert code == 2
-    assert message in capsys.readouterr().err
+    assert main(CHAR, ["--source", str(source_file(tmp_path, "abc")), *args]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+
+
+def test_a_mistyped_source_is_no_missing_source(tmp_path, capsys):
+    assert main(CHAR, ["--soruce", "x"]) == 2
+    assert "did you mean --source?" in capsys.readouterr().err
+    assert main(CHAR, []) == 2
+    assert "--source must be given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("below", "message"), [("", "source.txt is a file"), ("x/y", "lies below")])
+def test_a_folder_that_cannot_be_one_is_named(tmp_path, capsys, below, message):
+    path = source_file(tmp_path, "abc" * 100)
+    assert main(CHAR, ["--source", str(path), "--out", str(path / below)]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Errno" not in said
+
+
+def test_an_error_of_the_disk_is_told_without_its_number(capsys):
+    assert corpus.run_safely(Path("/nowhere/at/all").read_bytes) == 1
+    assert capsys.readouterr().err == "error: /nowhere/at/all: No such file or directory\n"
+
+
+def test_a_source_without_text_is_named(tmp_path, capsys):
+    path = source_file(tmp_path, "")
+    assert main(CHAR, ["--source", str(path), "--out", str(tmp_path / "out")]) == 1
+    assert f"error: {path} holds no text" in capsys.readouterr().err
+    path = source_file(tmp_path, "ÄÖ" * 100)
+    assert main(CHAR, ["--source", str(path), "--out", str(tmp_path / "out"), "--vocab=ascii"]) == 1
+    assert f"error: {path} holds no text that the vocabulary has" in capsys.readouterr().err
+
+
+def test_a_split_without_a_token_to_predict_is_refused_and_a_short_one_warned_of(tmp_path, capsys):
+    path, out = source_file(tmp_path, "abcd" * 1000), tmp_path / "out"
+    assert main(CHAR, ["--source", str(path), "--out", str(out), "--val_fraction=0.0001"]) == 1
+    assert "the val split is too short, it has 1 of at least 2 tokens" in capsys.readouterr().err
+    assert not out.exists()
+    prepared(CHAR, out, path, "--val_fraction=0.001")
+    said = capsys.readouterr().err
+    assert "warning: val has 4 tokens, block_size can be 3 at most; more text or a larger --val_fraction (now 0.001)" in said
+    prepared(CHAR, tmp_path / "long", path, "--val_fraction=0.4")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_vocabulary_that_is_not_there_names_the_prepare_script(tmp_path, capsys):

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from grammar import Section, generate
 
+from ockham.arguments import count, wants_debug
 from ockham.corpus import Recipe, build, is_current, make_parser, options_of, run_safely, target
 from ockham.sources import MemorySource, sha256_of
 
@@ -48,10 +49,10 @@ def write_fables(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = make_parser(RECIPE)
-    parser.add_argument("--seed", type=int, default=1337, help="seed of the stories")
-    parser.add_argument("--size", type=int, default=1_200_000, help="characters in all, at least")
-    args = parser.parse_args(argv)
-    return run_safely(lambda: write_fables(args), args.debug)
+    parser.add_argument("--seed", type=count, default=1337, help="seed of the stories")
+    parser.add_argument("--size", type=count, default=1_200_000, help="characters in all, at least")
+    given = sys.argv[1:] if argv is None else argv
+    return run_safely(lambda: write_fables(parser.parse_args(given)), wants_debug(given))
 
 
 if __name__ == "__main__":
