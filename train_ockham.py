@@ -32,65 +32,73 @@ from ockham.estimate import print_estimate
 from ockham.evaluation import Evaluator
 from ockham.hardware import device_peak_flops
 from ockham.learner import OckhamLearner
+from ockham.ledger import BACKWARD, FORWARD
 from ockham.optim import build_optimizer, build_schedule
 from ockham.plugins import LoggerPlugin, PluginHost
 from ockham.precision import Precision, pick_precision
 from ockham.presets import build_plugins
 from ockham.stop import Stop
-from ockham.track import Trackers
+from ockham.track import Trackers, check_trackers
+from pretrained import PRETRAINED
 
 ROOT = Path(__file__).resolve().parent
 GPT2_VOCAB_PADDED = 50_304  # a multiple of 64 is faster on tensor cores
+SHAPE = ("block_size", "n_layer", "n_head", "n_embd", "bias")  # what a model's own weights decide
 REPLAYABLE_BELOW = 20_000_000  # parameters
+LEARNED_BATCH = FORWARD + BACKWARD  # compute units
 
 
 def main(config: RunConfig, provenance: configurator.Provenance) -> int:
     """One run; the exit code."""
     check_before_start(config)
     ranks = join(config.device, config.backend)
-    screen = Screen(ranks.is_main, config.max_iters)
+    screen, stop = Screen(ranks.is_main), Stop(ranks, config.max_hours)
     set_up_torch(config)
-    corpus = open_corpus(ROOT / config.data_dir / config.dataset, config.block_size)
-    config = with_epochs(config, corpus)
+    corpus = open_corpus(ROOT / config.data_dir / config.dataset)
     precision = pick_precision(config.dtype, ranks.device, config.optimizer.bf16_preferred)
     model, saved = build_model(config, corpus, ranks, precision)
+    config = with_facts(config, model, corpus, screen)
+    block_size, micro_steps = config.block_size, config.optimizer.accumulate_steps // ranks.world
+    corpus.check_length(block_size)
     learner = build_learner(config, model, ranks, precision, screen)
-    micro_steps = config.optimizer.accumulate_steps // ranks.world
-    source = BatchSource(corpus.train, config.batch_size, model.config.block_size, config.seed, ranks.rank, ranks.device)
+    source = BatchSource(corpus.train, config.batch_size, block_size, config.seed, ranks.rank, ranks.device)
     evaluator = Evaluator(
-        corpus, model.config.block_size, config.batch_size, precision, ranks, config.eval_iters, config.eval_max_tokens
+        corpus, block_size, config.batch_size, precision, ranks, config.eval_iters, config.eval_max_tokens, stop.is_signalled
     )
     if config.dry_run:
-        return print_estimate(config, model, learner, [source.batch(0, m) for m in range(micro_steps)], screen)
+        return print_estimate(config, model, learner, batches(source, 0, micro_steps), screen)
 
-    run = open_run(config, provenance, learner, model, saved)
+    claim_folder(config, ranks)
     trackers = Trackers(config, ranks.is_main)
+    run = open_run(config, provenance, learner, model, corpus, saved)
     peak_flops = config.peak_flops or device_peak_flops(ranks.device, precision.dtype)
     introduce(config, corpus, model, learner, micro_steps, screen)
-    with screen, Stop(ranks, config.max_hours) as stop:
+    with screen, stop:
         while True:
             step = learner.iter_num
             if (step % config.eval_interval == 0 and step < config.max_iters and run.evaluated_at != step) or config.eval_only:
                 evaluate(run, evaluator, trackers, screen, stop, step)
             if config.eval_only or step >= config.max_iters or stop.requested():
                 break
-            began = time.perf_counter()
+            began, paid = time.perf_counter(), learner.ledger.units
             ctx = learner.step(batches(source, step, micro_steps))
             seconds = time.perf_counter() - began
             run.record_step(ctx, seconds)
+            stop.saw_step(seconds)
             for notice in ctx.notices:
                 screen.say(f"iter {step}: {notice}")
-            mfu = model.estimate_mfu(config.batch_size * micro_steps, seconds, peak_flops)
+            learned = (learner.ledger.units - paid) / LEARNED_BATCH  # a skipped batch did a third of the work
+            mfu = model.estimate_mfu(config.batch_size * learned, seconds, peak_flops)
             trackers.step(ctx, mfu)
             if step % config.log_interval == 0:
                 screen.step(ctx, seconds, mfu)
-            screen.advance(learner.iter_num)
+            screen.advance(learner.iter_num, config.max_iters)
             if learner.nonfinite_in_a_row >= config.max_nonfinite:
                 run.roll_back()
                 screen.say(f"iter {step}: {config.max_nonfinite} non-finite steps in a row; rolled back to last.pt")
             if config.checkpoint_interval and learner.iter_num % config.checkpoint_interval == 0:
                 run.save_complete()
-    return finish(config, corpus, run, evaluator, trackers, screen, stop)
+        return finish(config, corpus, run, evaluator, trackers, screen, stop)
 
 
 def check_before_start(config: RunConfig) -> None:
@@ -100,6 +108,7 @@ def check_before_start(config: RunConfig) -> None:
             f"gradient_accumulation_steps={config.optimizer.accumulate_steps} is shared among {world_size()} processes, so that "
             f"number must divide it; use --gradient_accumulation_steps={world_size()}"
         )
+    check_trackers(config)
     writes_anew = config.init_from != "resume" and not (config.dry_run or config.eval_only or config.overwrite)
     if writes_anew and rundir.holds_run(Path(config.out_dir)):
         rundir.claim(Path(config.out_dir), overwrite=False)
@@ -116,12 +125,17 @@ def set_up_torch(config: RunConfig) -> None:
     torch.autograd.set_detect_anomaly(config.optimizer.detect_anomaly)
 
 
-def with_epochs(config: RunConfig, corpus: Corpus) -> RunConfig:
-    """max_iters from epochs, where epochs are given."""
-    if not config.epochs:
-        return config
-    tokens_per_iter = config.batch_size * config.block_size * config.optimizer.accumulate_steps
-    return dataclasses.replace(config, max_iters=max(1, round(config.epochs * corpus.train.tokens / tokens_per_iter)))
+def with_facts(config: RunConfig, model: GPT, corpus: Corpus, screen: Screen) -> RunConfig:
+    """The config as it holds: the model's own shape, and max_iters where epochs are given."""
+    shape = {name: getattr(model.config, name) for name in SHAPE}
+    changed = [f"{name} {value}" for name, value in shape.items() if value != getattr(config, name)]
+    if changed:
+        screen.say(f"shape of the weights that are brought in: {', '.join(changed)}")
+    max_iters = config.max_iters
+    if config.epochs:
+        tokens_per_iter = config.batch_size * model.config.block_size * config.optimizer.accumulate_steps
+        max_iters = max(1, round(config.epochs * corpus.train.tokens / tokens_per_iter))
+    return dataclasses.replace(config, **shape, max_iters=max_iters)
 
 
 def build_model(config: RunConfig, corpus: Corpus, ranks: Ranks, precision: Precision) -> tuple[GPT, dict[str, Any] | None]:
@@ -129,23 +143,12 @@ def build_model(config: RunConfig, corpus: Corpus, ranks: Ranks, precision: Prec
     resuming = config.init_from == "resume" and not config.eval_only
     saved = checkpoint.load_complete(Path(config.out_dir)) if resuming else None
     try:
-        if saved:
-            model = GPT.from_checkpoint(with_dropout(saved, config))
-        elif config.init_from == "scratch":
+        if config.init_from == "scratch":
             vocab_size = GPT2_VOCAB_PADDED if corpus.vocab_size == GPT2_VOCAB else corpus.vocab_size
-            model = GPT(
-                GPTConfig(
-                    block_size=config.block_size,
-                    vocab_size=vocab_size,
-                    n_layer=config.n_layer,
-                    n_head=config.n_head,
-                    n_embd=config.n_embd,
-                    dropout=config.dropout,
-                    bias=config.bias,
-                )
-            )
+            shape = {name: getattr(config, name) for name in SHAPE}
+            model = GPT(GPTConfig(**shape, vocab_size=vocab_size, dropout=config.dropout))
         else:
-            model = bring_in(config)
+            model = bring_in(config, corpus, saved)
     except (ValueError, OSError, RuntimeError) as error:
         raise CheckpointError(f"init_from={config.init_from}: {error}") from error
     if corpus.vocab_size > model.config.vocab_size:
@@ -159,12 +162,19 @@ def build_model(config: RunConfig, corpus: Corpus, ranks: Ranks, precision: Prec
     return model.to(ranks.device, torch.float64 if precision.dtype == torch.float64 else torch.float32), saved
 
 
-def bring_in(config: RunConfig) -> GPT:
-    """A model whose weights come from elsewhere: a GPT-2 name, a checkpoint file, a run folder or a Hugging Face folder."""
+def bring_in(config: RunConfig, corpus: Corpus, saved: dict[str, Any] | None) -> GPT:
+    """A model whose weights exist already: a GPT-2 name, a checkpoint file, a run folder or a Hugging Face folder."""
     path = Path(config.out_dir if config.init_from == "resume" else config.init_from)
-    if config.init_from.startswith("gpt2") or (path / "config.json").is_file():
+    if config.init_from in PRETRAINED or (path / "config.json").is_file():
         return GPT.from_pretrained(config.init_from, {"dropout": config.dropout})
-    return GPT.from_checkpoint(with_dropout(checkpoint.load_checkpoint(path / "ckpt.pt" if path.is_dir() else path), config))
+    state = saved or checkpoint.load_checkpoint(path / "ckpt.pt" if path.is_dir() else path)
+    trained_on = state.get("config", {})
+    if trained_on.get("vocabulary", corpus.vocabulary) != corpus.vocabulary:
+        raise CorpusError(
+            f"the checkpoint's corpus {trained_on.get('dataset')} and corpus {config.dataset} number their characters "
+            f"differently; prepare this one with --vocab {trained_on.get('dataset')} --force"
+        )
+    return GPT.from_checkpoint(with_dropout(state, config))
 
 
 def with_dropout(state: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
@@ -188,7 +198,12 @@ def build_learner(config: RunConfig, model: GPT, ranks: Ranks, precision: Precis
         forward,
         optimizer,
         PluginHost(plugins),
-        anchor=Anchor(model.parameters(), config.anchor.penalize, config.init_from != "scratch", config.anchor.patience),
+        anchor=Anchor(
+            model.parameters(),
+            config.anchor.penalize if config.lambda_ockham or config.rack else "never",  # nobody asks for an anchor
+            config.init_from != "scratch",
+            config.anchor.patience,
+        ),
         schedule=build_schedule(config),
         lambda_ockham=config.lambda_ockham,
         surprise_threshold=config.surprise_threshold,
@@ -208,7 +223,7 @@ def compiled(config: RunConfig, model: GPT, ranks: Ranks, precision: Precision, 
     try:
         fast = torch.compile(model)
         tokens = torch.zeros(config.batch_size, model.config.block_size, dtype=torch.long, device=ranks.device)
-        with torch.random.fork_rng(), precision.autocast():
+        with torch.random.fork_rng([ranks.device] if ranks.device.type == "cuda" else []), precision.autocast():
             fast(tokens, tokens)[1].backward()
         model.zero_grad(set_to_none=True)
         return fast
@@ -217,23 +232,34 @@ def compiled(config: RunConfig, model: GPT, ranks: Ranks, precision: Precision, 
         return model
 
 
+def claim_folder(config: RunConfig, ranks: Ranks) -> None:
+    """An empty run folder, where a new run is to write."""
+    if ranks.is_main and config.init_from != "resume" and not config.eval_only:
+        rundir.claim(Path(config.out_dir), config.overwrite)
+    ranks.barrier()
+
+
 def open_run(
-    config: RunConfig, provenance: configurator.Provenance, learner: OckhamLearner, model: GPT, saved: Mapping[str, Any] | None
+    config: RunConfig,
+    provenance: configurator.Provenance,
+    learner: OckhamLearner,
+    model: GPT,
+    corpus: Corpus,
+    saved: Mapping[str, Any] | None,
 ) -> rundir.Run:
-    """The run's folder: a new one, or the one that is resumed."""
-    out_dir, ranks = Path(config.out_dir), learner.ranks
-    run = rundir.Run(out_dir, learner, model, model.model_args(), configurator.flat(config), config.always_save_checkpoint)
+    """The run: a new one, or the one that is resumed."""
+    flat = {**configurator.flat(config), "vocabulary": corpus.vocabulary}
+    run = rundir.Run(Path(config.out_dir), learner, model, model.model_args(), flat, config.always_save_checkpoint)
     if config.eval_only:
         return run
     if saved:
         run.resume(saved)
+        for spec in config.rack:  # a plugin switched on or off on the command line
+            learner.host.bypass(spec["name"], not spec.get("enabled", True))
     else:
-        if ranks.is_main:
-            rundir.claim(out_dir, config.overwrite)
-        ranks.barrier()
         run.begin()
-    if ranks.is_main:
-        rundir.write_text(out_dir / "config.yaml", configurator.config_as_yaml(config, provenance))
+    if learner.ranks.is_main:
+        rundir.write_text(run.out_dir / "config.yaml", configurator.config_as_yaml(config, provenance))
     small = sum(p.numel() for p in model.parameters()) < REPLAYABLE_BELOW
     if not saved and (small if config.journal.replayable is None else config.journal.replayable):
         run.save_complete("start.pt")
@@ -255,6 +281,8 @@ def introduce(config: RunConfig, corpus: Corpus, model: GPT, learner: OckhamLear
         f"optimizer: {config.optimizer.name}, lr {config.optimizer.lr:g}, {config.scheduler.name}, {config.max_iters:,} steps"
     )
     screen.say(f"preset {config.preset}: {rack}; λ {config.lambda_ockham:g}, {penalty}")
+    if learner.iter_num >= config.max_iters and not config.eval_only:
+        screen.say(f"already at iteration {learner.iter_num} of {config.max_iters}: only evaluating; --max_iters=N goes on")
 
 
 def batches(source: BatchSource, step: int, micro_steps: int) -> list[Batch]:
@@ -263,46 +291,57 @@ def batches(source: BatchSource, step: int, micro_steps: int) -> list[Batch]:
 
 
 def evaluate(
-    run: rundir.Run, evaluator: Evaluator, trackers: Trackers, screen: Screen, stop: Stop, step: int, whole: bool = False
+    run: rundir.Run, evaluator: Evaluator, trackers: Trackers, screen: Screen, stop: Stop, step: int, is_final: bool = False
 ) -> None:
-    """Evaluate, journal, and save what is to be saved."""
+    """Evaluate, journal, and save what is to be saved. A signal breaks it off, unrecorded; the final one sweeps all of val."""
     began = time.monotonic()
-    result = evaluator(run.model, step, whole)
+    result = evaluator(run.model, step, whole=is_final)
+    if result is None:
+        return
     screen.evaluation(step, result)
     trackers.evaluation(result, step)
-    if run.is_open:
-        if run.record_evaluation(result):
-            screen.say(f"step {step}: validation has stopped improving; the anchor's penalty is now in force")
+    if not run.is_open:
+        return
+    if run.record_evaluation(result, is_final):
+        screen.say(f"step {step}: validation has stopped improving; the anchor's penalty is now in force")
+    if not is_final:
         run.save_complete()
-    else:
-        run.last_evaluation = result
-    stop.reserve_s = time.monotonic() - began
+    stop.save_s = time.monotonic() - began
 
 
 def finish(
     config: RunConfig, corpus: Corpus, run: rundir.Run, evaluator: Evaluator, trackers: Trackers, screen: Screen, stop: Stop
 ) -> int:
-    """The last evaluation, or the last save; then summary and report."""
-    done = run.learner.iter_num >= config.max_iters
-    if config.eval_only:
-        trackers.close()
-        return 0
-    if done:
-        evaluate(run, evaluator, trackers, screen, stop, run.learner.iter_num, whole=True)
-    else:
+    """Save; after the last iteration evaluate on the whole split; then table and report."""
+    if not config.eval_only:
         run.save_complete()
-        screen.say(f"stopped by {stop.reason} at iteration {run.learner.iter_num}; last.pt is saved, --init_from=resume goes on")
-    summary = run.summary(corpus.floor)
-    run.end(summary, "done" if done else stop.reason)
+        if run.learner.iter_num >= config.max_iters:
+            evaluate(run, evaluator, trackers, screen, stop, run.learner.iter_num, is_final=True)
+        is_done = run.evaluated_at >= config.max_iters
+        if not is_done:
+            screen.say(
+                f"stopped by {stop.reason} at iteration {run.learner.iter_num}; last.pt is saved, --init_from=resume goes on"
+            )
+        close_run(config, run, run.summary(corpus.floor), "done" if is_done else stop.reason, screen)
     trackers.close()
-    if run.ranks.is_main:
+    run.ranks.close()
+    return stop.exit_code
+
+
+def close_run(config: RunConfig, run: rundir.Run, summary: dict[str, Any], reason: str, screen: Screen) -> None:
+    """The table, and for a finished run the report: who is told to stop has no time for pictures."""
+    run.end(summary, reason)
+    screen.summary(summary)
+    files = "ckpt.pt, last.pt, journal.jsonl"
+    if reason == "done" and run.ranks.is_main:
         from ockham.experiment.report import write_report
 
-        write_report(run.out_dir)
-    screen.summary(summary)
-    screen.say(f"run folder: {config.out_dir} (ckpt.pt, last.pt, journal.jsonl, report.html)")
-    run.ranks.close()
-    return 0 if done else stop.exit_code
+        try:
+            write_report(run.out_dir)
+            files += ", report.html"
+        except Exception as error:  # a picture that fails does not fail the run
+            screen.say(f"no report: {error}")
+    screen.say(f"run folder: {config.out_dir} ({files})")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,8 +47,9 @@ class Anchor:
 
     @torch.no_grad()
     def drift(self) -> float:
-        """Relative squared distance Σ‖θ − θ*‖² / Σ‖θ*‖²: dimensionless, ≥ 0. Measured in every mode."""
-        return self._norm(self._displacement()) ** 2 / self.squared_norm
+        """Relative squared distance Σ‖θ − θ*‖² / Σ‖θ*‖²: dimensionless, ≥ 0, in every mode; from an anchor at 0, 0 or inf."""
+        omega = self._norm(self._displacement()) ** 2
+        return omega / self.squared_norm if self.squared_norm else math.inf if omega else 0.0
 
     @torch.no_grad()
     def add_penalty_gradient(self, lambda_ockham: float) -> None:

@@ -134,12 +134,14 @@ def random_state(device: torch.device) -> dict[str, Any]:
     state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": [version, list(words), gauss], "numpy": numpy_plain}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
     return state
 
 
 def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
     """Put back what `random_state` took. Raises CheckpointError when a generator's state is missing."""
-    needed = ["torch", "python", "numpy"] + (["cuda"] if device.type == "cuda" else [])
+    needed = ["torch", "python", "numpy"] + ([device.type] if device.type in ("cuda", "mps") else [])
     missing = [name for name in needed if name not in state]
     if missing:
         raise CheckpointError(f"the checkpoint has no random state for {', '.join(missing)}; resume on the device it was made on")
@@ -153,3 +155,5 @@ def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None
     )
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    if device.type == "mps":
+        torch.mps.set_rng_state(state["mps"].cpu())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +15,20 @@ from .context import OccamContext
 from .evaluation import Evaluation
 
 
+class Patient(Console):
+    """A console that falls silent when nobody reads any more, as behind `| head`: the run matters more than its lines."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich, which would exit here."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Screen:
     """Plain lines everywhere, and below them a progress bar where output is a terminal. Silent on ranks other than the first."""
 
-    def __init__(self, is_main: bool, total: int):
-        self.console = Console(quiet=not is_main, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    def __init__(self, is_main: bool):
+        self.console = Patient(quiet=not is_main, soft_wrap=True, highlight=False, markup=False, emoji=False)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -27,7 +38,7 @@ class Screen:
             transient=True,
             disable=not (is_main and self.console.is_terminal),
         )
-        self.task = self.progress.add_task("training", total=total)
+        self.task = self.progress.add_task("training", total=None)
 
     def __enter__(self) -> Screen:
         self.progress.start()
@@ -40,9 +51,9 @@ class Screen:
         """One line."""
         self.console.print(text)
 
-    def advance(self, iter_num: int) -> None:
+    def advance(self, iter_num: int, total: int) -> None:
         """Move the bar."""
-        self.progress.update(self.task, completed=iter_num)
+        self.progress.update(self.task, completed=iter_num, total=total)
 
     def evaluation(self, step: int, result: Evaluation) -> None:
         """nanoGPT's evaluation line."""
@@ -69,6 +80,8 @@ class Screen:
 def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(label, value) of the final table; what is not known is left out."""
     rows = [("val loss (full split)", number(summary["val_loss"])), ("best val loss", number(summary["best_val_loss"]))]
+    if summary["val_loss"] is None:
+        rows[0] = ("val loss (full split)", "not yet: the run is unfinished")
     if summary["floor"] is not None and summary["val_loss"] is not None:
         rows += [
             ("floor of this corpus", number(summary["floor"])),

@@ -94,7 +94,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
 
 def world_size() -> int:
     """How many processes torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
 def is_main_process() -> bool:
@@ -108,14 +108,21 @@ def join(device_name: str, backend: str) -> Ranks:
     `backend` auto is nccl on CUDA and gloo elsewhere. Raises DeviceError when device or backend is missing.
     """
     world, rank, local_rank = world_size(), int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    if world > 1 and device_name == "auto" and not torch.cuda.is_available():
+        device_name = "cpu"  # process groups know CUDA and CPU
     device = pick_device(device_name, local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if world > 1:
         chosen = ("nccl" if device.type == "cuda" else "gloo") if backend == "auto" else backend
-        if chosen == "nccl" and device.type != "cuda":
-            raise DeviceError(f"backend nccl needs CUDA, got device {device.type}; use --backend=gloo")
-        dist.init_process_group(chosen, device_id=device if chosen == "nccl" else None)
+        if device.type == "mps" or (chosen == "nccl" and device.type != "cuda"):
+            raise DeviceError(
+                f"{world} processes with backend {chosen} do not go with device {device.type}; use --device=cpu --backend=gloo"
+            )
+        try:
+            dist.init_process_group(chosen, device_id=device if chosen == "nccl" else None)
+        except (ValueError, RuntimeError) as error:
+            raise DeviceError(f"cannot join the process group ({error}); start with torchrun") from error
     return Ranks(device=device, rank=rank, local_rank=local_rank, world=world)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ from .data import Batch
 from .learner import OckhamLearner
 from .plugins import PluginHost
 
-TIMED_STEPS, TIMED_SECONDS = 8, 3.0  # whichever comes first, after one step of warm-up
+TIMED_STEPS, TIMED_SECONDS = 8, 3.0  # whichever comes first
 
 
 class Sized(Protocol):
@@ -37,40 +36,47 @@ def bytes_of(value: Any) -> int:
     return sum(bytes_of(v) for v in value) if isinstance(value, (list, tuple)) else 0
 
 
-def seconds_per_step(learner: OckhamLearner, batches: list[Batch]) -> float:
-    """Median time of a full update, over a few steps; the learner is used up by it."""
+def seconds_per_batch(learner: OckhamLearner, batch: Batch) -> float:
+    """Median time of one learned micro-batch, over a few; the first warms up unless it is slow. The learner is used up by it."""
     learner.host = PluginHost([])  # an open gate: the dearest step there is
-    learner.step(batches)
     times: list[float] = []
-    while len(times) < TIMED_STEPS and sum(times) < TIMED_SECONDS:
+    while not learner.ranks.any(len(times) > TIMED_STEPS or sum(times) >= TIMED_SECONDS):  # clocks of ranks differ
         began = time.perf_counter()
-        learner.step(batches)
+        learner.step(batch)
         times.append(time.perf_counter() - began)
-    return sorted(times)[len(times) // 2]
+    return sorted(times[1:] or times)[len(times[1:] or times) // 2]
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """The most memory that this process has had, on its CUDA card or in all; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def print_estimate(config: RunConfig, model: Sized, learner: OckhamLearner, batches: list[Batch], screen: Screen) -> int:
-    """Measure and print; the exit code."""
-    seconds = seconds_per_step(learner, batches)
+    """Print what arithmetic knows, then what a few micro-batches take; the exit code."""
     tokens = sum(y.numel() for _, y in batches) * learner.ranks.world
-    weights = bytes_of(list(learner.parameters))
-    device = learner.ranks.device
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(device)
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    mib = 2**20
-    for label, value in (
-        ("parameters", f"{model.num_params():,} (position embeddings left out)"),
-        ("tokens per iteration", f"{tokens:,}"),
-        ("FLOPs per iteration", f"{model.flops_per_token() * tokens:.3e}"),
-        ("weights + gradients", f"{2 * weights / mib:.1f} MiB"),
-        ("optimizer state", f"{bytes_of(learner.optimizer.state_dict()) / mib:.1f} MiB"),
-        ("anchor", f"{bytes_of(learner.anchor.weights) / mib:.1f} MiB"),
-        ("peak memory of this process", f"{peak / mib:.0f} MiB"),
-        ("time per iteration", f"{seconds * 1e3:.1f} ms when every batch is learned"),
-        ("time for all iterations", f"{seconds * config.max_iters / 60:.1f} min, evaluation not counted"),
-    ):
+    mib, weights = 2**20, bytes_of(list(learner.parameters))
+
+    def say(label: str, value: str) -> None:
         screen.say(f"{label:28s} {value}")
+
+    say("parameters", f"{model.num_params():,} (position embeddings left out)")
+    say("tokens per iteration", f"{tokens:,}")
+    say("FLOPs per iteration", f"{model.flops_per_token() * tokens:.3e}")
+    say("weights + gradients", f"{2 * weights / mib:.1f} MiB")
+    say("anchor", f"{bytes_of(learner.anchor.weights) / mib:.1f} MiB")
+    seconds = seconds_per_batch(learner, batches[0]) * len(batches)
+    peak = peak_bytes(learner.ranks.device)
+    say("optimizer state", f"{bytes_of(learner.optimizer.state_dict()) / mib:.1f} MiB")
+    say("peak memory of this process", "n/a" if peak is None else f"{peak / mib:.0f} MiB")
+    say("time per iteration", f"{seconds * 1e3:.1f} ms when every batch is learned")
+    say("time for all iterations", f"{seconds * config.max_iters / 60:.1f} min, evaluation not counted")
     screen.say("dry run: nothing was written")
+    learner.ranks.close()
     return 0

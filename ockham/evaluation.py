@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 
-from .data import BatchSource, Corpus, TokenFile, sweep, to_device
+from .data import EVAL_LOGITS, EVAL_TOKENS, BatchSource, Corpus, TokenFile, sweep, to_device
 from .distributed import Ranks
 from .precision import Precision
 
@@ -24,21 +24,32 @@ class Evaluation:
 
 
 @torch.no_grad()
-def mean_loss(model: torch.nn.Module, windows: Iterable[torch.Tensor], precision: Precision, ranks: Ranks) -> tuple[float, int]:
-    """Token-weighted mean loss over this and all other ranks' windows (B, T + 1), in eval mode: (loss, tokens)."""
+def mean_loss(
+    model: torch.nn.Module,
+    windows: Iterable[torch.Tensor],
+    precision: Precision,
+    ranks: Ranks,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> tuple[float, int]:
+    """Token-weighted mean loss over this and all other ranks' windows (B, T + 1), in eval mode: (loss, tokens).
+
+    Leaves off early when `interrupted()`: the figures are then of no use, but all ranks still meet.
+    """
     was_training = model.training
     model.eval()
-    total, tokens = torch.zeros((), dtype=torch.float64), 0
+    total, tokens = 0.0, 0
     for window in windows:
+        if interrupted():
+            break
         x, y = to_device(window, ranks.device)
         with precision.autocast():
             loss = model(x, y)[1]
-        total += loss.double().cpu() * y.numel()
+        total += float(loss) * y.numel()
         tokens += y.numel()
     model.train(was_training)
-    counts = ranks.gather((float(total), tokens))
+    counts = ranks.gather((total, tokens))
     tokens = sum(count for _, count in counts)
-    return sum(part for part, _ in counts) / tokens, tokens
+    return sum(part for part, _ in counts) / max(1, tokens), tokens
 
 
 @dataclass(frozen=True)
@@ -52,20 +63,26 @@ class Evaluator:
     ranks: Ranks
     eval_iters: int = 0  # > 0: random batches instead of a sweep
     max_tokens: int = 0  # cap of a sweep; 0 = whole
+    interrupted: Callable[[], bool] = lambda: False
 
-    def __call__(self, model: torch.nn.Module, step: int, whole: bool = False) -> Evaluation:
-        """Losses of both splits; `whole` sweeps all of val whatever the settings."""
+    def __call__(self, model: torch.nn.Module, step: int, whole: bool = False) -> Evaluation | None:
+        """Losses of both splits, or None when any rank was interrupted; `whole` sweeps all of val whatever the settings."""
         cap = 0 if whole else self.max_tokens
         size = min(cap or self.corpus.val.tokens, self.corpus.val.tokens)
         if self.eval_iters and not whole:
             train, val = (self._sampled(file, step + 1) for file in (self.corpus.train, self.corpus.val))
         else:
             train, val = (self._swept(self.corpus.train, size), self._swept(self.corpus.val, cap))
-        (train_loss, _), (val_loss, tokens) = (mean_loss(model, w, self.precision, self.ranks) for w in (train, val))
+        (train_loss, _), (val_loss, tokens) = (
+            mean_loss(model, windows, self.precision, self.ranks, self.interrupted) for windows in (train, val)
+        )
+        if self.ranks.any(self.interrupted()):
+            return None
         return Evaluation(train_loss, val_loss, tokens)
 
     def _swept(self, file: TokenFile, cap: int) -> Iterable[torch.Tensor]:
-        return sweep(file, self.block_size, cap, self.ranks.rank, self.ranks.world)
+        affordable = min(EVAL_TOKENS, EVAL_LOGITS // self.corpus.vocab_size) // self.block_size
+        return sweep(file, self.block_size, max(self.batch_size, affordable), cap, self.ranks.rank, self.ranks.world)
 
     def _sampled(self, file: TokenFile, step: int) -> Iterable[torch.Tensor]:
         source = BatchSource(file, self.batch_size, self.block_size, SAMPLED_SEED)

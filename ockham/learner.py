@@ -141,7 +141,9 @@ class OckhamLearner:
             grads = gradients(self.parameters)
             torch._foreach_div_(grads, accepted)
             self.ranks.average_(grads)
-        self.precision.scaler.unscale_(self.optimizer)
+        if not self._unscale():
+            ctx.updated, ctx.reason_code = False, BACKED_OFF
+            return
         if self.anchor.in_force:
             self.anchor.add_penalty_gradient(ctx.lambda_ockham)
         if ctx.requests.gradient_noise:
@@ -151,12 +153,27 @@ class OckhamLearner:
         norm = torch.nn.utils.get_total_norm(grads)
         ctx.grad_norm = float(norm)
         if not math.isfinite(ctx.grad_norm):
-            ctx.updated, ctx.reason_code = False, BACKED_OFF if self.precision.scaler.is_enabled() else NONFINITE
-            self.precision.scaler.update()
+            ctx.updated, ctx.reason_code = False, NONFINITE
+            self.precision.scaler.update(max(1.0, self.precision.scaler.get_scale()))  # forget the unscaling, keep the scale
             return
         if self.clip_grad_norm:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_grad_norm, norm)
         self._apply(ctx)
+
+    def _unscale(self) -> bool:
+        """Undo fp16's loss scale; False when the scale overflowed, and the scaler has backed off.
+
+        At a scale of 1 there is nothing to back off from: what is not finite then is the gradient's own fault.
+        """
+        scaler = self.precision.scaler
+        scaler.unscale_(self.optimizer)
+        if not scaler.is_enabled() or scaler.get_scale() <= 1 or math.isfinite(self._norm()):
+            return True
+        scaler.update()
+        return False
+
+    def _norm(self) -> float:
+        return float(torch.nn.utils.get_total_norm(gradients(self.parameters)))
 
     def _apply(self, ctx: OccamContext) -> None:
         factor = ctx.learning_rate / self.base_lrs[0] if self.base_lrs[0] else 0.0
@@ -186,6 +203,8 @@ class OckhamLearner:
         self.nonfinite_in_a_row = self.nonfinite_in_a_row + 1 if ctx.reason_code == NONFINITE else 0
         if ctx.updated:
             self.drift, self.grad_norm = self.anchor.drift(), ctx.grad_norm
+        elif ctx.reason_code != NONFINITE:
+            ctx.grad_norm = 0.0  # no gradient was made, or none that counts
         ctx.complexity_cost = self.drift if self.anchor.in_force else 0.0
         ctx.metrics["drift"] = self.drift
         ctx.update_rate = self.ledger.update_rate
@@ -218,10 +237,14 @@ class OckhamLearner:
 
     COUNTERS = ("iter_num", "consolidations", "consolidated_at", "nonfinite_in_a_row", "drift", "grad_norm")
 
+    def _optimizer_type(self) -> str:
+        return type(self.optimizer).__name__
+
     def state_dict(self) -> dict[str, Any]:
         """Everything but the model's weights."""
         return {
             "optimizer": self.optimizer.state_dict(),
+            "optimizer_type": self._optimizer_type(),
             "anchor": self.anchor.state_dict(),
             "plugins": self.host.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
@@ -231,6 +254,8 @@ class OckhamLearner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken; learning rate and options stay as this learner was built."""
+        if state["optimizer_type"] != self._optimizer_type():
+            raise ValueError(f"saved by {state['optimizer_type']}, this is {self._optimizer_type()}")
         options = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, mine in zip(self.optimizer.param_groups, options, strict=True):

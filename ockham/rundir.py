@@ -78,7 +78,7 @@ class Run:
         self.model_args, self.config, self.always_save = dict(model_args), dict(config), always_save
         self.ranks = learner.ranks
         self.best_val_loss = math.inf
-        self.last_evaluation: Evaluation | None = None
+        self.final_evaluation: Evaluation | None = None
         self.evaluated_at = -1
         self.rolled_back = False
         self.train_s = 0.0
@@ -130,7 +130,13 @@ class Run:
             raise CheckpointError(
                 f"last.pt was written by {len(state['rng'])} ranks, this run has {self.ranks.world}; start as many"
             )
-        self.learner.load_state_dict(state["learner"])
+        try:
+            self.learner.load_state_dict(state["learner"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"last.pt does not fit this run's optimizer or dtype ({error}); resume with those that it was "
+                f"started with, or start anew from {self.out_dir}/ckpt.pt"
+            ) from error
         for key in self.LOOP:
             setattr(self, key, state["loop"][key])
         self.wall_s_before = state["loop"]["wall_s"]
@@ -152,10 +158,11 @@ class Run:
                 f"lower the learning rate, add warm-up, or use dtype=bfloat16 or float32"
             )
         state = checkpoint.load_complete(self.out_dir)
-        now, ledger = self.learner.iter_num, self.learner.ledger
+        now, paid = self.learner.iter_num, self.learner.ledger.state_dict()
         self.model.load_state_dict(state["model"])
         self.learner.load_state_dict(state["learner"])
-        back_to, self.learner.iter_num, self.learner.ledger = self.learner.iter_num, now, ledger
+        self.learner.ledger.load_state_dict(paid)
+        back_to, self.learner.iter_num = self.learner.iter_num, now
         self.learner.nonfinite_in_a_row, self.rolled_back = 0, True
         self.journal.write("rollback", now, to=back_to, reason_code="NONFINITE", nonfinite=nonfinite)
 
@@ -173,9 +180,13 @@ class Run:
             self.flushed = time.monotonic()
             self.journal.flush()
 
-    def record_evaluation(self, evaluation: Evaluation) -> bool:
-        """Journal an evaluation, let the learner hear it, save ckpt.pt when it is the best; True when the penalty engaged."""
-        self.last_evaluation, self.evaluated_at = evaluation, self.learner.iter_num
+    def record_evaluation(self, evaluation: Evaluation, is_final: bool = False) -> bool:
+        """Journal an evaluation, save ckpt.pt when it is the best, let the learner hear it; True when the penalty engaged.
+
+        After the final one nothing is learned any more, so the learner is not told.
+        """
+        self.evaluated_at = self.learner.iter_num
+        self.final_evaluation = evaluation if is_final else None
         self.journal.write(
             "eval",
             self.learner.iter_num,
@@ -183,11 +194,12 @@ class Run:
             val_loss=evaluation.val_loss,
             tokens=evaluation.tokens,
         )
-        engaged = self.learner.observe(evaluation.val_loss)
+        engaged = not is_final and self.learner.observe(evaluation.val_loss)
         if engaged:
             self.journal.write("engage", self.learner.iter_num, best_val_loss=self.learner.anchor.best_loss)
         improved = evaluation.val_loss < self.best_val_loss
-        self.best_val_loss = min(evaluation.val_loss, self.best_val_loss)
+        if improved:
+            self.best_val_loss = evaluation.val_loss
         if improved or self.always_save:
             self.save_for_inference()
         return engaged
@@ -207,11 +219,11 @@ class Run:
             checkpoint.save(state, self.out_dir / "ckpt.pt")
 
     def summary(self, floor: float | None) -> dict[str, Any]:
-        """The figures of summary.json. Losses in nats/token, times in seconds."""
-        learner, ledger = self.learner, self.learner.ledger
+        """The figures of summary.json. Losses in nats/token, times in seconds; those of an unfinished run are None."""
+        learner, ledger, final = self.learner, self.learner.ledger, self.final_evaluation
         return {
-            "val_loss": self.last_evaluation.val_loss if self.last_evaluation else None,
-            "train_loss": self.last_evaluation.train_loss if self.last_evaluation else None,
+            "val_loss": final.val_loss if final else None,
+            "train_loss": final.train_loss if final else None,
             "best_val_loss": self.best_val_loss if math.isfinite(self.best_val_loss) else None,
             "floor": floor,
             "iters": learner.iter_num,

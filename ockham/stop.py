@@ -1,4 +1,4 @@
-"""Reasons to stop before the last iteration: Ctrl-C, SIGTERM, or the end of the time that a job has."""
+"""Reasons to stop before the last iteration: Ctrl-C, SIGTERM, a lost terminal, or the end of the time that a job has."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ from types import FrameType
 from .distributed import Ranks
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+if hasattr(signal, "SIGHUP"):  # a lost terminal; Windows has none
+    EXIT_CODES[signal.SIGHUP] = 129
 
 
 class Stop:
-    """Remembers a signal until the loop asks; nothing is saved inside a handler. A second signal acts at once."""
+    """Remembers a signal until the loop asks; nothing is saved inside a handler. A second signal acts at once.
+
+    Of `max_hours`, counted from when this object is made, it keeps free what one more iteration, evaluation and save will
+    take, by those so far; before there were any, a twentieth.
+    """
 
     def __init__(self, ranks: Ranks, max_hours: float = 0.0):
-        self.ranks, self.deadline = ranks, time.monotonic() + max_hours * 3600 if max_hours else None
+        self.ranks, self.limit_s, self.began = ranks, max_hours * 3600, time.monotonic()
         self.signal: int | None = None
-        self.reserve_s = 0.0  # what the last evaluation and save took: kept free before the deadline
+        self.save_s: float | None = None  # the last evaluation and save
+        self.step_s = 0.0  # the slowest of the late iterations
 
     def __enter__(self) -> Stop:
         self.before = {number: signal.signal(number, self._remember) for number in EXIT_CODES}
@@ -32,10 +39,19 @@ class Stop:
             raise KeyboardInterrupt
         self.signal = number
 
+    def is_signalled(self) -> bool:
+        """Whether this rank got a signal."""
+        return self.signal is not None
+
+    def saw_step(self, seconds: float) -> None:
+        """Hear what an iteration took."""
+        self.step_s = max(seconds, 0.95 * self.step_s)
+
     def requested(self) -> bool:
         """Whether any rank was told to stop, or is out of time: the same answer on all ranks."""
-        late = self.deadline is not None and time.monotonic() + 1.5 * self.reserve_s + 1.0 > self.deadline
-        return self.ranks.any(self.signal is not None or late)
+        reserve = 1.5 * (self.step_s + (self.limit_s / 20 if self.save_s is None else self.save_s))
+        is_late = bool(self.limit_s) and time.monotonic() - self.began + reserve > self.limit_s
+        return self.ranks.any(self.is_signalled() or is_late)
 
     @property
     def exit_code(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,12 +27,13 @@ class WandbTracker:
     """Weights & Biases; WANDB_MODE=offline writes locally."""
 
     def __init__(self, config: RunConfig):
-        try:
-            import wandb
-        except ImportError:
-            raise WorldError("wandb_log=True needs wandb: pip install -e .[track], or leave wandb_log off") from None
+        import wandb
+
         name = config.wandb_run_name or Path(config.out_dir).name
-        self.run = wandb.init(project=config.wandb_project, name=name, config=to_mapping(config), dir=config.out_dir)
+        try:
+            self.run = wandb.init(project=config.wandb_project, name=name, config=to_mapping(config), dir=config.out_dir)
+        except Exception as error:  # no key, no network, no disk: the client has many kinds
+            raise WorldError(f"W&B cannot start ({error}); wandb login, WANDB_MODE=offline, or leave wandb_log off") from error
 
     def log(self, scalars: Mapping[str, float], step: int) -> None:
         """Record scalars at a step."""
@@ -46,10 +48,8 @@ class TensorBoardTracker:
     """TensorBoard event files under out_dir/tensorboard."""
 
     def __init__(self, config: RunConfig):
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise WorldError("tensorboard_log=True needs tensorboard: pip install -e .[track], or leave it off") from None
+        from torch.utils.tensorboard import SummaryWriter
+
         self.writer: Any = SummaryWriter(str(Path(config.out_dir) / "tensorboard"))
 
     def log(self, scalars: Mapping[str, float], step: int) -> None:
@@ -60,6 +60,13 @@ class TensorBoardTracker:
     def close(self) -> None:
         """Flush and close."""
         self.writer.close()
+
+
+def check_trackers(config: RunConfig) -> None:
+    """Raises WorldError when a tracker that is turned on is not installed: before anything is written, on every rank."""
+    for library, is_on in (("wandb", config.wandb_log), ("tensorboard", config.tensorboard_log)):
+        if is_on and importlib.util.find_spec(library) is None:
+            raise WorldError(f"{library}_log=True needs {library}: pip install -e .[track], or leave it off")
 
 
 class Trackers:

@@ -1,5 +1,7 @@
 """Drift, its penalty's gradient, and when the penalty is in force."""
 
+import math
+
 import pytest
 import torch
 
@@ -43,6 +45,15 @@ def test_tied_weights_count_once(tiny_model):
         model.transformer.wte.weight += 1.0
     expected = model.transformer.wte.weight.numel() / anchor.squared_norm
     assert anchor.drift() == pytest.approx(expected, rel=1e-4)
+
+
+def test_drift_from_an_anchor_at_zero_does_not_divide_by_it():
+    theta = parameters([0.0])
+    anchor = Anchor(theta)
+    assert anchor.drift() == 0.0
+    with torch.no_grad():
+        theta[0].fill_(1.0)
+    assert anchor.drift() == math.inf
 
 
 def test_scratch_waits_until_validation_stops_improving():

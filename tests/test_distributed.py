@@ -1,7 +1,5 @@
 """Two ranks do what one process with twice the batch does, and decide alike even when their own losses disagree."""
 
-import os
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -45,7 +43,7 @@ def train(corpus, ranks: Ranks, rows: int, micro_steps: int):
         ranks=ranks,
         precision=Precision("cpu", torch.float64),
     )
-    source = BatchSource(open_corpus(corpus, TINY["block_size"]).train, rows, TINY["block_size"], seed=1, rank=ranks.rank)
+    source = BatchSource(open_corpus(corpus).train, rows, TINY["block_size"], seed=1, rank=ranks.rank)
     decisions = []
     for step in range(STEPS):
         ctx = learner.step([source.batch(step, m) for m in range(micro_steps)])
@@ -99,5 +97,7 @@ def test_unknown_device_names_the_allowed():
 def test_world_size_comes_from_torchrun(monkeypatch):
     from ockham.distributed import world_size
 
-    monkeypatch.setitem(os.environ, "WORLD_SIZE", "4")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert world_size() == 1, "without RANK there is no torchrun"
+    monkeypatch.setenv("RANK", "0")
     assert world_size() == 4

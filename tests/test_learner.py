@@ -9,6 +9,7 @@ import torch
 from ockham import OckhamLearner, PluginHost
 from ockham.anchor import Anchor
 from ockham.plugins import OccamPlugin, OckhamGatePlugin, SaturationPlugin
+from ockham.precision import Precision
 
 
 def state(learner):
@@ -220,3 +221,72 @@ def test_library_call_needs_only_model_threshold_and_lambda(tiny_model, batch):
     ctx = learner.step(batch(0))
     assert ctx.updated
     assert ctx.to_dict()["iter_num"] == 0
+
+
+class Infinite(OccamPlugin):
+    """Makes a gradient infinite while `on`: before unscaling would matter, as an overflow of fp16 does."""
+
+    def __init__(self, model):
+        super().__init__("infinite")
+        self.on = False
+        next(model.parameters()).register_hook(lambda g: g * math.inf if self.on else g)
+
+    def on_batch_start(self, ctx):
+        return ctx
+
+
+def half(tiny_model):
+    model = tiny_model()
+    plugin = Infinite(model)
+    precision = Precision("cpu", torch.float16)
+    return OckhamLearner(model, adamw(model), PluginHost([plugin]), precision=precision, clip_grad_norm=0), plugin
+
+
+def test_scaled_gradients_are_unscaled_before_they_are_measured(tiny_model, batch):
+    learner, _ = half(tiny_model)
+    reference = tiny_model()
+    plain = OckhamLearner(reference, adamw(reference), PluginHost([]), clip_grad_norm=0)
+    assert learner.step(batch(0)).grad_norm == pytest.approx(plain.step(batch(0)).grad_norm, rel=0.02)
+
+
+def test_scaler_back_off_is_not_counted_as_nonfinite(tiny_model, batch):
+    learner, plugin = half(tiny_model)
+    before, scale = state(learner), learner.precision.scaler.get_scale()
+    plugin.on = True
+    ctx = learner.step(batch(0))
+    assert (ctx.reason_code, learner.nonfinite_in_a_row) == ("SCALER_BACKOFF", 0)
+    assert learner.precision.scaler.get_scale() == scale / 2
+    assert same(before, state(learner))
+    plugin.on = False
+    assert learner.step(batch(1)).reason_code == "UPDATED"
+
+
+def test_scaler_that_cannot_back_off_further_is_nonfinite_and_recovers(tiny_model, batch):
+    learner, plugin = half(tiny_model)
+    plugin.on = True
+    codes = [learner.step(batch(i)).reason_code for i in range(30)]
+    assert codes[0] == "SCALER_BACKOFF"
+    assert codes[-1] == "NONFINITE"
+    assert learner.nonfinite_in_a_row > 5
+    assert learner.precision.scaler.get_scale() == 1.0
+    plugin.on = False
+    assert learner.step(batch(0)).reason_code == "UPDATED"
+
+
+def test_interval_counts_from_the_engagement(tiny_model, batch):
+    model = tiny_model()
+    anchor = Anchor(model.parameters(), "auto", brought_in=False, patience=1)
+    learner = OckhamLearner(model, adamw(model), PluginHost([]), anchor=anchor, consolidate_interval=4)
+    causes = []
+    for i in range(12):
+        if i in (2, 3):
+            learner.observe(1.0 + i)  # the second does not improve
+        causes.append(learner.step(batch(i)).consolidation_cause)
+    assert [i for i, cause in enumerate(causes) if cause] == [6, 10]
+
+
+def test_skipped_step_reports_no_gradient(tiny_model, batch):
+    learner = OckhamLearner(tiny_model(), surprise_threshold=2.0)
+    assert learner.step(batch(0)).grad_norm > 0
+    learner.host.gate.surprise_threshold = 99.0
+    assert learner.step(batch(1)).grad_norm == 0.0

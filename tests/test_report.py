@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,9 +59,10 @@ def test_table_puts_seeds_together(run):
 
 
 def test_group_names_drop_number_and_seed():
-    assert group_of("3_preset=balanced,seed=2") == "preset=balanced"
-    assert group_of("out-fables") == "out-fables"
-    assert spread([2.0]) == "2.000"
+    assert group_of(Path("out/3_preset=balanced,seed=2")) == "preset=balanced"
+    assert group_of(Path("out-fables")) == "out-fables"
+    assert group_of(Path("literal/0_seed=1")) == "literal"
+    assert [spread(v) for v in ([60.0], [0.5], [0.0, 0.25, 1.5])] == ["60", "0.500", "0.250 [0.000, 1.500]"]
 
 
 def test_smoothing_is_a_trailing_mean():

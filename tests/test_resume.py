@@ -23,7 +23,8 @@ def arguments(corpus, out_dir, *more, dropout=0.1, preset="exploratory"):
         f"--data_dir={corpus.parent}", f"--dataset={corpus.name}", f"--out_dir={out_dir}", f"--preset={preset}", "--device=cpu",
         "--compile=False", "--block_size=16", "--n_layer=2", "--n_head=2", "--n_embd=16", "--batch_size=4", "--max_iters=40",
         f"--dropout={dropout}", "--eval_interval=10", "--log_interval=100", "--learning_rate=3e-3", "--warmup_iters=5",
-        "--anchor.penalize=always", "--consolidate_interval=7", "--surprise_threshold=null", "--target_update_rate=0.6", *more,
+        "--anchor.penalize=always", "--consolidate_interval=7", "--surprise_threshold=null", "--target_update_rate=0.6", 
+        "rack.limiter.complexity_ceiling=0.0001", *more,
     ]  # fmt: skip
 
 
@@ -102,6 +103,20 @@ def test_resumed_run_equals_a_straight_one_bit_for_bit(corpus, straight, stopped
     assert journal(straight) == journal(stopped)
 
 
+@pytest.mark.parametrize("more", [
+    ["--dtype=float64"], ["--dtype=float16"], ["--dtype=bfloat16"], ["optimizer=muon"], ["--gradient_accumulation_steps=3"],
+], ids=lambda more: more[0])  # fmt: skip
+def test_resume_is_bit_exact_in_every_precision_and_optimizer(corpus, tmp_path, monkeypatch, more):
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    assert train(arguments(corpus, straight, *more)) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(train_ockham, "Stop", interrupted_at(17))
+        assert train(arguments(corpus, stopped, *more)) == 143
+    assert train(arguments(corpus, stopped, *more, "--init_from=resume")) == 0
+    assert differences(end_state(straight), end_state(stopped)) == []
+    assert journal(straight) == journal(stopped)
+
+
 def test_rack_acts_in_that_run(straight):
     """What the comparison above is worth: batches were skipped, parameters moved, the anchor consolidated, noise drawn."""
     events = journal(straight)
@@ -151,6 +166,18 @@ def fresh_plugins(state, name):
     state["learner"]["plugins"]["plugins"][name] = load_preset("exploratory").host().state_dict()["plugins"][name]
 
 
+def forget_eq(state):
+    fresh_plugins(state, "eq")
+
+
+def forget_compressor(state):
+    fresh_plugins(state, "compressor")
+
+
+def forget_limiter(state):
+    fresh_plugins(state, "limiter")
+
+
 def forget_ledger(state):
     state["learner"]["ledger"]["updates"] += 1
 
@@ -167,8 +194,7 @@ def forget_journal(state):
     state["loop"]["journal_bytes"] -= 1
 
 
-PARTS = [forget_weights, forget_optimizer, forget_anchor, forget_random_state, forget_gate, forget_saturation, forget_ledger,
-         forget_clock, forget_consolidation, forget_journal]  # fmt: skip
+PARTS = [value for name, value in list(globals().items()) if name.startswith("forget_")]
 
 
 @pytest.mark.parametrize("forget", PARTS, ids=[f.__name__ for f in PARTS])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -151,7 +152,9 @@ def test_nonfinite_run_rolls_back_once_and_goes_on(corpus, tmp_path, monkeypatch
     (rollback,) = read(tmp_path / "out" / "journal.jsonl", "rollback")
     assert (rollback["iter"], rollback["to"], rollback["reason_code"]) == (10, 6, "NONFINITE")
     assert "rolled back" in capsys.readouterr().out
-    assert np.isfinite(json.loads((tmp_path / "out" / "summary.json").read_text())["val_loss"])
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert np.isfinite(summary["val_loss"])
+    assert (summary["iters"], summary["updates"], summary["tokens"]) == (12, 9, 12 * 64), "what was paid is not rolled back"
 
 
 def test_second_divergence_stops_with_exit_1_and_the_fix(corpus, tmp_path, monkeypatch, capsys):
@@ -161,15 +164,126 @@ def test_second_divergence_stops_with_exit_1_and_the_fix(corpus, tmp_path, monke
     assert (tmp_path / "out" / "last.pt").exists()
 
 
-def test_max_hours_saves_and_exits_0(corpus, tmp_path, capsys):
-    assert train(corpus, tmp_path / "out", "--max_iters=1000000", "--max_hours=0.0008") == 0
+@pytest.mark.parametrize("step_s", [0.0, 0.4])
+def test_max_hours_saves_and_exits_0_in_time(corpus, tmp_path, capsys, monkeypatch, step_s):
+    from model import GPT
+
+    forward = GPT.forward
+
+    def slow(self, x, y=None):
+        time.sleep(step_s if self.training else 0)
+        return forward(self, x, y)
+
+    monkeypatch.setattr(GPT, "forward", slow)
+    limit_s, began = 3.0, time.monotonic()
+    assert train(corpus, tmp_path / "out", "--max_iters=1000000", "--eval_interval=100000", f"--max_hours={limit_s / 3600}") == 0
+    assert list(read(tmp_path / "out" / "journal.jsonl"))[-1]["event"] == "end"
+    assert time.monotonic() - began < limit_s + 2.0, "two seconds for start, report and a busy machine"
     assert "stopped by max_hours" in capsys.readouterr().out
     state = torch.load(tmp_path / "out" / "last.pt", weights_only=True)
     assert 0 < state["learner"]["counters"]["iter_num"] < 1_000_000
 
 
+def test_signal_in_the_final_sweep_loses_nothing(corpus, tmp_path, monkeypatch):
+    out, sweep = tmp_path / "out", train_ockham.Evaluator.__call__
+
+    def signalled(self, model, step, whole=False):
+        if whole:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return sweep(self, model, step, whole)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_ockham.Evaluator, "__call__", signalled)
+        assert train(corpus, out) == 143
+    assert torch.load(out / "last.pt", weights_only=True)["learner"]["counters"]["iter_num"] == 12
+    assert train(corpus, out, "--init_from=resume") == 0
+    assert [e["iter"] for e in read(out / "journal.jsonl", "eval")] == [0, 6, 12]
+
+
+def test_plain_training_never_speaks_of_a_penalty(corpus, tmp_path, capsys):
+    np.random.default_rng(1).integers(0, 20, 400).astype("<u2").tofile(corpus / "val.bin")
+    assert train(corpus, tmp_path / "out", "--max_iters=40", "--eval_interval=5") == 0
+    assert not list(read(tmp_path / "out" / "journal.jsonl", "engage"))
+    assert "now in force" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["complexity_cost"] > 0, "drift is still measured"
+
+
+def test_missing_tracker_is_found_before_anything_is_written(corpus, tmp_path, capsys, monkeypatch):
+    find = train_ockham.check_trackers.__globals__["importlib"].util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None if name == "wandb" else find(name, *a))
+    assert train(corpus, tmp_path / "out", "--wandb_log=True") == 1
+    assert "pip install -e .[track]" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_local_folder_may_begin_with_gpt2(corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train(corpus, "gpt2-mine") == 0
+    assert train(corpus, "b", "--init_from=gpt2-mine/ckpt.pt") == 0
+
+
+@pytest.mark.parametrize(("change", "words"), [("optimizer=muon", "does not fit"), ("--dtype=float16", "does not fit")])
+def test_resume_with_another_optimizer_or_dtype_is_one_message(corpus, tmp_path, capsys, change, words):
+    assert train(corpus, tmp_path / "out") == 0
+    capsys.readouterr()
+    assert train(corpus, tmp_path / "out", "--init_from=resume", "--max_iters=20", change) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_other_numbering_of_characters_is_refused(corpus, tmp_path, capsys):
+    assert train(corpus, tmp_path / "a") == 0
+    other = write_corpus(tmp_path / "data" / "other")
+    meta = json.loads((other / "meta.json").read_text())
+    meta["tokenizer"]["vocab"].reverse()
+    (other / "meta.json").write_text(json.dumps(meta))
+    assert train(other, tmp_path / "b", f"--init_from={tmp_path / 'a'}") == 1
+    assert "--vocab tiny" in capsys.readouterr().err
+
+
+def test_shape_on_record_is_the_models_own(corpus, tmp_path, capsys):
+    assert train(corpus, tmp_path / "a") == 0
+    assert train(corpus, tmp_path / "b", f"--init_from={tmp_path / 'a'}", "--n_layer=3", "--bias=True") == 0
+    assert "n_layer 1, bias False" in capsys.readouterr().out
+    state = torch.load(tmp_path / "b" / "ckpt.pt", weights_only=True)
+    assert (state["config"]["n_layer"], state["config"]["bias"]) == (1, False)
+
+
+def test_finished_run_that_is_resumed_says_so_and_stays_as_it_was(corpus, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert train(corpus, out, "--preset=balanced") == 0
+    before = json.loads((out / "summary.json").read_text())
+    assert train(corpus, out, "--init_from=resume") == 0
+    assert "already at iteration 12 of 12" in capsys.readouterr().out
+    after = json.loads((out / "summary.json").read_text())
+    assert {k: v for k, v in before.items() if "_s" not in k} == {k: v for k, v in after.items() if "_s" not in k}
+    assert [e["iter"] for e in read(out / "journal.jsonl", "eval")] == [0, 6, 12]
+
+
+def test_reader_that_leaves_does_not_stop_the_run(corpus, tmp_path, root):
+    argv = [f"--data_dir={corpus.parent}", "--dataset=tiny", f"--out_dir={tmp_path / 'out'}", *SMALL, "--max_iters=400"]
+    words = " ".join(shlex.quote(str(w)) for w in (sys.executable, root / "train_ockham.py", *argv))
+    command = ["bash", "-c", f"{words} | head -n 1; exit ${{PIPESTATUS[0]}}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=90)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["iters"] == 400
+
+
+def test_unfinished_run_has_no_final_loss(corpus, tmp_path, capsys):
+    assert train(corpus, tmp_path / "out", "--max_iters=1000000", "--max_hours=0.0005") == 0
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["val_loss"] is None
+    assert "the run is unfinished" in capsys.readouterr().out
+
+
+def test_changes_on_resume_are_printed(corpus, tmp_path, capsys):
+    assert train(corpus, tmp_path / "out") == 0
+    capsys.readouterr()
+    assert train(corpus, tmp_path / "out", "--init_from=resume", "--max_iters=20", "--learning_rate=0.5") == 0
+    assert "Resume: optimizer.lr = 0.5" in capsys.readouterr().out
+
+
 def test_epochs_say_max_iters(corpus, tmp_path):
-    assert train(corpus, tmp_path / "out", "--epochs=0.5") == 0
+    argv = [f"--data_dir={corpus.parent}", "--dataset=tiny", f"--out_dir={tmp_path / 'out'}", *SMALL, "--epochs=0.5"]
+    assert configurator.run(train_ockham.main, [word for word in argv if not word.startswith("--max_iters")]) == 0
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["iters"] == round(0.5 * 3600 / 64)
 
 
@@ -267,6 +381,7 @@ def test_what_the_world_lacks_exits_1(corpus, tmp_path, capsys, argument, words)
 
 def test_world_size_must_divide_accumulation(corpus, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
     code, text = bad(corpus, tmp_path, capsys)
     assert code == 2
     assert "--gradient_accumulation_steps=2" in text
@@ -275,6 +390,7 @@ def test_world_size_must_divide_accumulation(corpus, tmp_path, capsys, monkeypat
 def test_broken_checkpoint_is_one_message(corpus, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "last.pt").write_bytes(b"PK\3\4 torn")
+    (tmp_path / "out" / "config.yaml").touch()
     code, text = bad(corpus, tmp_path, capsys, "--init_from=resume")
     assert code == 1
     assert "no whole checkpoint" in text
@@ -283,6 +399,9 @@ def test_broken_checkpoint_is_one_message(corpus, tmp_path, capsys):
 def test_model_vocabulary_smaller_than_the_corpus_is_named(corpus, tmp_path, capsys):
     assert train(corpus, tmp_path / "a") == 0
     wide = write_corpus(tmp_path / "data" / "wide", vocab=24)
+    state = torch.load(tmp_path / "a" / "ckpt.pt", weights_only=True)
+    del state["config"]["vocabulary"]  # as nanoGPT's
+    torch.save(state, tmp_path / "a" / "ckpt.pt")
     code = train(wide, tmp_path / "b", f"--init_from={tmp_path / 'a'}")
     assert code == 1
     assert "vocabulary of 24, the model only 20" in capsys.readouterr().err

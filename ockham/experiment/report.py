@@ -6,6 +6,7 @@ import html
 import io
 import json
 import re
+from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,36 +25,50 @@ td.n{text-align:right;font-variant-numeric:tabular-nums}svg{max-width:100%;heigh
 POINTS = 1500  # a longer run is thinned to this many points a curve
 
 
+COLUMNS = ("iter", "task_loss", "updated", "surprise_threshold", "learning_rate", "lambda_ockham", "drift")
+
+
 class Record:
-    """A run's journal as columns, and its summary."""
+    """A run's journal, read once: the steps as columns of numbers, everything else as it stands; and its summary."""
 
     def __init__(self, out_dir: Path):
         if not (out_dir / "journal.jsonl").is_file():
             raise WorldError(f"{out_dir} holds no run: journal.jsonl is missing")
         self.name = out_dir.name
-        events = list(journal.read(out_dir / "journal.jsonl"))
-        self.steps = [e for e in events if e["event"] == "step"]
-        self.evals = [e for e in events if e["event"] == "eval"]
-        self.others = [e for e in events if e["event"] not in ("step", "eval", "checkpoint")]
+        self.evals: list[dict[str, Any]] = []
+        self.others: list[dict[str, Any]] = []
+        self.changes: Counter[tuple[str, str]] = Counter()
+        self.has_gate = False
+        columns = {name: array("d") for name in COLUMNS}
+        for event in journal.read(out_dir / "journal.jsonl"):
+            if event["event"] == "step":
+                self._add_step(event, columns)
+            else:
+                (self.evals if event["event"] == "eval" else self.others).append(event)
+        self.columns = {name: np.array(values) for name, values in columns.items()}
         path = out_dir / "summary.json"
         self.summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         self.config = (out_dir / "config.yaml").read_text(encoding="utf-8") if (out_dir / "config.yaml").is_file() else ""
 
-    def column(self, name: str) -> np.ndarray:
-        """A field, or a metric, of every step; null becomes nan."""
+    def _add_step(self, event: dict[str, Any], columns: dict[str, array[float]]) -> None:
+        for name, values in columns.items():
+            found = event.get(name, event["metrics"].get(name))
+            values.append(float("nan") if found is None else float(found))
+        self.changes.update((plugin, field) for plugin, field, _, _ in event["changes"])
+        self.has_gate = self.has_gate or "gate/open" in event["metrics"]
 
-        def value(entry: dict[str, Any]) -> float:
-            found = entry.get(name, entry["metrics"].get(name))
-            return float("nan") if found is None else float(found)
-
-        return np.array([value(e) for e in self.steps])
+    def curve(self, name: str, window: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """A column over iterations, as a trailing mean over `window` steps, thinned to what a picture can show."""
+        thin = max(1, len(self.columns["iter"]) // POINTS)
+        values = self.columns[name] if window == 1 else smoothed(self.columns[name], window)
+        return self.columns["iter"][::thin], values[::thin]
 
     def at(self, event: str) -> list[int]:
         """The iterations at which an event happened."""
         return [e["iter"] for e in self.others if e["event"] == event]
 
 
-def smoothed(values: np.ndarray, window: int = 50) -> np.ndarray:
+def smoothed(values: np.ndarray, window: int) -> np.ndarray:
     """Trailing mean over up to `window` values."""
     if not len(values):
         return values
@@ -91,8 +106,7 @@ def svg(draw: Callable[[Any], None], width: float = 9.0, height: float = 3.2) ->
 
 def draw_loss(record: Record, axes: Any) -> None:
     """Training loss, both evaluations, the corpus's floor."""
-    iters, thin = np.array([e["iter"] for e in record.steps]), max(1, len(record.steps) // POINTS)
-    axes.plot(iters[::thin], smoothed(record.column("task_loss"))[::thin], color="0.7", label="batch loss (mean of 50)")
+    axes.plot(*record.curve("task_loss", 50), color="0.7", label="batch loss (mean of 50)")
     x = [e["iter"] for e in record.evals]
     axes.plot(x, [e["train_loss"] for e in record.evals], "o-", ms=3, label="train")
     axes.plot(x, [e["val_loss"] for e in record.evals], "o-", ms=3, label="val")
@@ -106,14 +120,12 @@ def draw_loss(record: Record, axes: Any) -> None:
 
 def draw_gate(record: Record, axes: Any) -> None:
     """How many batches were learned, and the threshold in effect."""
-    iters, thin = np.array([e["iter"] for e in record.steps]), max(1, len(record.steps) // POINTS)
-    axes.plot(iters[::thin], smoothed(record.column("updated"), 200)[::thin], label="update rate (last 200)")
+    axes.plot(*record.curve("updated", 200), label="update rate (last 200)")
     axes.set_ylim(0, 1.05)
     axes.set_ylabel("update rate")
-    threshold = record.column("surprise_threshold")
-    if not np.isnan(threshold).all() and "gate/open" in record.steps[-1]["metrics"]:
+    if record.has_gate and not np.isnan(record.columns["surprise_threshold"]).all():
         twin = axes.twinx()
-        twin.plot(iters[::thin], threshold[::thin], color="C1", lw=1, label="threshold, nats")
+        twin.plot(*record.curve("surprise_threshold"), color="C1", lw=1, label="threshold, nats")
         twin.set_ylabel("threshold")
         twin.grid(False)
     axes.legend(fontsize=8, loc="lower left")
@@ -121,8 +133,7 @@ def draw_gate(record: Record, axes: Any) -> None:
 
 def draw_drift(record: Record, axes: Any) -> None:
     """Relative drift from the anchor, with consolidations."""
-    iters, thin = np.array([e["iter"] for e in record.steps]), max(1, len(record.steps) // POINTS)
-    axes.plot(iters[::thin], record.column("drift")[::thin], label="drift")
+    axes.plot(*record.curve("drift"), label="drift")
     for i, iter_num in enumerate(record.at("consolidate")[:200]):
         axes.axvline(iter_num, color="C2", alpha=0.3, lw=0.8, label=None if i else "consolidation")
     for iter_num in record.at("engage"):
@@ -133,11 +144,10 @@ def draw_drift(record: Record, axes: Any) -> None:
 
 def draw_rates(record: Record, axes: Any) -> None:
     """Learning rate after the rack, and λ."""
-    iters, thin = np.array([e["iter"] for e in record.steps]), max(1, len(record.steps) // POINTS)
-    axes.plot(iters[::thin], record.column("learning_rate")[::thin], label="learning rate")
+    axes.plot(*record.curve("learning_rate"), label="learning rate")
     axes.set_ylabel("lr")
     twin = axes.twinx()
-    twin.plot(iters[::thin], record.column("lambda_ockham")[::thin], color="C1", lw=1)
+    twin.plot(*record.curve("lambda_ockham"), color="C1", lw=1)
     twin.set_ylabel("λ", color="C1")
     twin.grid(False)
     axes.legend(fontsize=8)
@@ -148,12 +158,11 @@ CHARTS = (("Loss", draw_loss), ("The gate", draw_gate), ("Drift from the anchor"
 
 def interventions(record: Record) -> str:
     """Who changed what how often, from the journal, as an HTML table."""
-    counts = Counter((plugin, field) for step in record.steps for plugin, field, _, _ in step["changes"])
-    if not counts:
+    if not record.changes:
         return "<p>No plugin changed anything.</p>"
     rows = "".join(
         f"<tr><td>{html.escape(p)}</td><td>{html.escape(f)}</td><td class=n>{n:,}</td></tr>"
-        for (p, f), n in sorted(counts.items())
+        for (p, f), n in sorted(record.changes.items())
     )
     return f"<table><tr><th>plugin</th><th>field</th><th>iterations</th></tr>{rows}</table>"
 
@@ -168,7 +177,7 @@ def write_report(out_dir: Path) -> Path:
             f"<tr><td>{html.escape(a)}</td><td class=n>{html.escape(b)}</td></tr>" for a, b in summary_rows(record.summary)
         )
         parts.append(f"<table>{rows}</table>")
-    if record.steps:
+    if len(record.columns["iter"]):
         parts += [f"<h2>{title}</h2>{svg(lambda axes, draw=draw: draw(record, axes))}" for title, draw in CHARTS]  # type: ignore[misc]
     parts.append(f"<h2>Interventions of the rack</h2>{interventions(record)}")
     parts.append(f"<h2>Configuration</h2><pre>{html.escape(record.config)}</pre>")
@@ -181,10 +190,10 @@ TABLE = (("val loss", "val_loss"), ("best", "best_val_loss"), ("update rate, las
          ("compute units", "compute_units"), ("drift", "complexity_cost"))  # fmt: skip
 
 
-def group_of(name: str) -> str:
-    """A sweep's job folder without its number and its seed: what its runs have in common."""
-    words = [w for w in re.sub(r"^\d+_", "", name).split(",") if not w.startswith("seed=")]
-    return ",".join(words) or name
+def group_of(run: Path) -> str:
+    """What a run has in common with those of other seeds: its folder's name without number and seed, else the sweep's."""
+    words = [w for w in re.sub(r"^\d+_", "", run.name).split(",") if not w.startswith("seed=")]
+    return ",".join(words) or run.parent.name
 
 
 def table(out_dirs: Sequence[Path]) -> str:
@@ -197,7 +206,7 @@ def table(out_dirs: Sequence[Path]) -> str:
         summary = Record(path).summary
         if not summary:
             raise WorldError(f"{path} has no summary.json: the run is not finished; go on with --init_from=resume")
-        groups.setdefault(group_of(path.name), []).append(summary)
+        groups.setdefault(group_of(path), []).append(summary)
     lines = ["| run | n | " + " | ".join(label for label, _ in TABLE) + " | penalty |", "| --- " * (len(TABLE) + 3) + "|"]
     for name, group in groups.items():
         cells = [spread([s[key] for s in group]) for _, key in TABLE]
@@ -208,7 +217,10 @@ def table(out_dirs: Sequence[Path]) -> str:
 
 def spread(values: Sequence[float]) -> str:
     """'median [least, greatest]', or the single value."""
-    shown = [f"{v:,.0f}" if abs(v) >= 100 else f"{v:.3f}" for v in (float(np.median(values)), min(values), max(values))]
+    shown = [
+        f"{v:,.0f}" if abs(v) >= 100 or (v >= 10 and v == int(v)) else f"{v:.3f}"
+        for v in (float(np.median(values)), min(values), max(values))
+    ]
     return shown[0] if len(set(shown)) == 1 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
@@ -217,11 +229,15 @@ def compare(out_dirs: Sequence[Path], labels: Sequence[str] | None = None) -> st
     records = [Record(path) for path in out_dirs]
 
     def draw(axes: Any) -> None:
+        late: list[float] = []
         for record, label in zip(records, labels or [r.name for r in records], strict=True):
             x, y = [e["iter"] for e in record.evals], [e["val_loss"] for e in record.evals]
             (line,) = axes.plot(x, y, label=label)
+            late.extend(loss for i, loss in zip(x, y, strict=True) if i >= x[-1] / 20)
             for iter_num in record.at("engage"):
                 axes.plot(iter_num, y[x.index(iter_num)], "o", color=line.get_color(), label=f"{label}: penalty engages")
+        margin = 0.1 * (max(late) - min(late)) or 0.1
+        axes.set_ylim(min(late) - margin, max(late) + margin)  # the first fall would flatten everything else
         axes.set_ylabel("val loss, nats/token")
         axes.legend(fontsize=8)
 
