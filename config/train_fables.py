@@ -28,12 +28,12 @@ dropout = 0.0
 bias = False
 
 # AdamW and its schedule
-max_iters = 2250
+max_iters = 3600
 learning_rate = 1e-3
 min_lr = 1e-4
 decay_lr = True
 warmup_iters = 100
-lr_decay_iters = 2250
+lr_decay_iters = 3600
 weight_decay = 1e-1
 beta1 = 0.9
 beta2 = 0.99

@@ -92,7 +92,10 @@ class OckhamLearner:
         return loss, self._global_mean(loss, micro), ()
 
     def _accumulate(self, micros: list[Batch]) -> tuple[None, float, tuple[bool, ...]]:
-        """Forward each micro-batch, let the gate judge its global mean loss, and backward at once those it accepts."""
+        """Forward each micro-batch, let the gate judge its global mean loss, and backward at once those it accepts.
+
+        The chain runs afterwards, once, on the mean loss: a threshold that another plugin sets cannot reach these verdicts.
+        """
         losses, verdicts = [], []
         gate = self.host.gate
         with self._no_sync():
@@ -112,7 +115,7 @@ class OckhamLearner:
 
     def _global_mean(self, loss: torch.Tensor, micro: Batch) -> float:
         tokens = micro[1].numel()
-        return self.ranks.mean(loss.detach() * tokens, tokens) if self.ranks.world > 1 else float(loss.detach())
+        return self.ranks.mean(loss.detach().double() * tokens, tokens) if self.ranks.world > 1 else float(loss.detach())
 
     def _no_sync(self) -> AbstractContextManager[Any]:
         return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else contextlib.nullcontext()
