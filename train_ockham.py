@@ -76,9 +76,10 @@ def main(config: RunConfig, provenance: configurator.Provenance) -> int:
     with screen, stop:
         while True:
             step = learner.iter_num
-            if (step % config.eval_interval == 0 and step < config.max_iters and run.evaluated_at != step) or config.eval_only:
-                evaluate(run, evaluator, trackers, screen, stop, step)
-            if config.eval_only or step >= config.max_iters or stop.requested():
+            is_last = step >= config.max_iters
+            if run.evaluated_at != step and (step % config.eval_interval == 0 or is_last or config.eval_only):
+                evaluate(run, evaluator, trackers, screen, stop, step, is_last)
+            if config.eval_only or is_last or stop.requested():
                 break
             began, paid = time.perf_counter(), learner.ledger.units
             ctx = learner.step(batches(source, step, micro_steps))
@@ -291,20 +292,22 @@ def batches(source: BatchSource, step: int, micro_steps: int) -> list[Batch]:
 
 
 def evaluate(
-    run: rundir.Run, evaluator: Evaluator, trackers: Trackers, screen: Screen, stop: Stop, step: int, is_final: bool = False
+    run: rundir.Run, evaluator: Evaluator, trackers: Trackers, screen: Screen, stop: Stop, step: int, is_last: bool
 ) -> None:
-    """Evaluate, journal, and save what is to be saved. A signal breaks it off, unrecorded; the final one sweeps all of val."""
+    """Evaluate, journal, and save what is to be saved. A signal breaks it off, unrecorded."""
     began = time.monotonic()
-    result = evaluator(run.model, step, whole=is_final)
+    if is_last and run.is_open:
+        run.save_complete()  # a long sweep may be cut off
+    result = evaluator(run.model, step)
     if result is None:
         return
     screen.evaluation(step, result)
     trackers.evaluation(result, step)
     if not run.is_open:
         return
-    if run.record_evaluation(result, is_final):
+    if run.record_evaluation(result, is_last):
         screen.say(f"step {step}: validation has stopped improving; the anchor's penalty is now in force")
-    if not is_final:
+    if not is_last:
         run.save_complete()
     stop.save_s = time.monotonic() - began
 
@@ -312,17 +315,19 @@ def evaluate(
 def finish(
     config: RunConfig, corpus: Corpus, run: rundir.Run, evaluator: Evaluator, trackers: Trackers, screen: Screen, stop: Stop
 ) -> int:
-    """Save; after the last iteration evaluate on the whole split; then table and report."""
+    """After the last iteration the loss on the whole val split; else a save. Then table and report."""
+    step = run.learner.iter_num
     if not config.eval_only:
-        run.save_complete()
-        if run.learner.iter_num >= config.max_iters:
-            evaluate(run, evaluator, trackers, screen, stop, run.learner.iter_num, is_final=True)
-        is_done = run.evaluated_at >= config.max_iters
+        if run.final_evaluation and evaluator.is_estimate:
+            run.final_evaluation = None
+            if whole := evaluator(run.model, step, whole=True):
+                screen.evaluation(step, whole)
+                run.record_final(whole)
+        is_done = run.final_evaluation is not None and not stop.requested()
         if not is_done:
-            screen.say(
-                f"stopped by {stop.reason} at iteration {run.learner.iter_num}; last.pt is saved, --init_from=resume goes on"
-            )
-        close_run(config, run, run.summary(corpus.floor), "done" if is_done else stop.reason, screen)
+            run.save_complete()
+            screen.say(f"stopped by {stop.reason} at iteration {step}; last.pt is saved, --init_from=resume goes on")
+        close_run(config, run, run.summary(corpus.floor, evaluator.is_estimate), "done" if is_done else stop.reason, screen)
     trackers.close()
     run.ranks.close()
     return stop.exit_code

@@ -3,9 +3,8 @@
 
 # run
 out_dir = "out-fables"
-eval_interval = 250
+eval_interval = 600
 eval_iters = 0  # a deterministic sweep
-eval_max_tokens = 32768  # of it during training; the final one is whole
 log_interval = 50
 always_save_checkpoint = False
 device = "cpu"

@@ -79,7 +79,8 @@ class Screen:
 
 def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(label, value) of the final table; what is not known is left out."""
-    rows = [("val loss (full split)", number(summary["val_loss"])), ("best val loss", number(summary["best_val_loss"]))]
+    best = "best val loss (estimate)" if summary["best_is_estimate"] else "best val loss"
+    rows = [("val loss (full split)", number(summary["val_loss"])), (best, number(summary["best_val_loss"]))]
     if summary["val_loss"] is None:
         rows[0] = ("val loss (full split)", "not yet: the run is unfinished")
     if summary["floor"] is not None and summary["val_loss"] is not None:

@@ -65,6 +65,11 @@ class Evaluator:
     max_tokens: int = 0  # cap of a sweep; 0 = whole
     interrupted: Callable[[], bool] = lambda: False
 
+    @property
+    def is_estimate(self) -> bool:
+        """Whether evaluations during training see less than the whole val split, so that the final one is no match for them."""
+        return bool(self.eval_iters) or 0 < self.max_tokens < self.corpus.val.tokens
+
     def __call__(self, model: torch.nn.Module, step: int, whole: bool = False) -> Evaluation | None:
         """Losses of both splits, or None when any rank was interrupted; `whole` sweeps all of val whatever the settings."""
         cap = 0 if whole else self.max_tokens

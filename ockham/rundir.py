@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -180,21 +181,15 @@ class Run:
             self.flushed = time.monotonic()
             self.journal.flush()
 
-    def record_evaluation(self, evaluation: Evaluation, is_final: bool = False) -> bool:
+    def record_evaluation(self, evaluation: Evaluation, is_last: bool = False) -> bool:
         """Journal an evaluation, save ckpt.pt when it is the best, let the learner hear it; True when the penalty engaged.
 
-        After the final one nothing is learned any more, so the learner is not told.
+        After the last one nothing is learned any more, so the learner is not told.
         """
         self.evaluated_at = self.learner.iter_num
-        self.final_evaluation = evaluation if is_final else None
-        self.journal.write(
-            "eval",
-            self.learner.iter_num,
-            train_loss=evaluation.train_loss,
-            val_loss=evaluation.val_loss,
-            tokens=evaluation.tokens,
-        )
-        engaged = not is_final and self.learner.observe(evaluation.val_loss)
+        self.final_evaluation = evaluation if is_last else None
+        self._journal_evaluation(evaluation)
+        engaged = not is_last and self.learner.observe(evaluation.val_loss)
         if engaged:
             self.journal.write("engage", self.learner.iter_num, best_val_loss=self.learner.anchor.best_loss)
         improved = evaluation.val_loss < self.best_val_loss
@@ -203,6 +198,14 @@ class Run:
         if improved or self.always_save:
             self.save_for_inference()
         return engaged
+
+    def _journal_evaluation(self, evaluation: Evaluation) -> None:
+        self.journal.write("eval", self.learner.iter_num, **dataclasses.asdict(evaluation))
+
+    def record_final(self, evaluation: Evaluation) -> None:
+        """Journal a sweep of the whole val split where training saw estimates: it is no match for their best."""
+        self.final_evaluation = evaluation
+        self._journal_evaluation(evaluation)
 
     def save_for_inference(self) -> None:
         """ckpt.pt, in nanoGPT's keys."""
@@ -218,13 +221,14 @@ class Run:
             )
             checkpoint.save(state, self.out_dir / "ckpt.pt")
 
-    def summary(self, floor: float | None) -> dict[str, Any]:
+    def summary(self, floor: float | None, best_is_estimate: bool = False) -> dict[str, Any]:
         """The figures of summary.json. Losses in nats/token, times in seconds; those of an unfinished run are None."""
         learner, ledger, final = self.learner, self.learner.ledger, self.final_evaluation
         return {
             "val_loss": final.val_loss if final else None,
             "train_loss": final.train_loss if final else None,
             "best_val_loss": self.best_val_loss if math.isfinite(self.best_val_loss) else None,
+            "best_is_estimate": best_is_estimate,
             "floor": floor,
             "iters": learner.iter_num,
             "updates": ledger.updates,

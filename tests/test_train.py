@@ -188,7 +188,7 @@ def test_signal_in_the_final_sweep_loses_nothing(corpus, tmp_path, monkeypatch):
     out, sweep = tmp_path / "out", train_ockham.Evaluator.__call__
 
     def signalled(self, model, step, whole=False):
-        if whole:
+        if step == 12:
             os.kill(os.getpid(), signal.SIGTERM)
         return sweep(self, model, step, whole)
 
@@ -198,6 +198,18 @@ def test_signal_in_the_final_sweep_loses_nothing(corpus, tmp_path, monkeypatch):
     assert torch.load(out / "last.pt", weights_only=True)["learner"]["counters"]["iter_num"] == 12
     assert train(corpus, out, "--init_from=resume") == 0
     assert [e["iter"] for e in read(out / "journal.jsonl", "eval")] == [0, 6, 12]
+
+
+def test_best_is_not_compared_with_what_it_is_no_match_for(corpus, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert train(corpus, out, "--eval_max_tokens=64") == 0
+    evals = [(e["iter"], e["tokens"]) for e in read(out / "journal.jsonl", "eval")]
+    assert evals == [(0, 64), (6, 64), (12, 64), (12, 399)]
+    summary = json.loads((out / "summary.json").read_text())
+    losses = [e["val_loss"] for e in read(out / "journal.jsonl", "eval")]
+    assert summary["best_val_loss"] == min(losses[:3])
+    assert summary["val_loss"] == losses[3]
+    assert "best val loss (estimate)" in capsys.readouterr().out
 
 
 def test_plain_training_never_speaks_of_a_penalty(corpus, tmp_path, capsys):
