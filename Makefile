@@ -1,6 +1,6 @@
 # make train   from a fresh clone to a trained model, a sample and a report
 # make test    lint, types and all quick tests
-.PHONY: help train test test-slow lint clean results
+.PHONY: help train test test-slow lint clean
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 

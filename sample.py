@@ -21,10 +21,11 @@ from configurator import parse_flags, run_program
 from model import GPT
 from ockham.checkpoint import load_checkpoint
 from ockham.config import LARGEST_SEED, option
+from ockham.data import fix
 from ockham.distributed import pick_device
 from ockham.errors import CheckpointError, ConfigError, CorpusError
 from ockham.precision import Precision, pick_precision
-from ockham.tokenizer import GPT2Tokenizer, Tokenizer, load_tokenizer
+from ockham.tokenizer import GPT2Tokenizer, Tokenizer, load_tokenizer, vocabulary_of
 from pretrained import PRETRAINED
 
 ROOT = Path(__file__).resolve().parent
@@ -131,12 +132,14 @@ def pick_tokenizer(trained_with: Mapping[str, Any], vocab_size: int) -> Tokenize
     """
     folder = ROOT / trained_with.get("data_dir", "data") / trained_with["dataset"] if trained_with.get("dataset") else None
     tokenizer = load_tokenizer(folder) if folder else None
-    if tokenizer is not None:
+    if tokenizer is not None and folder:
+        if trained_with.get("vocabulary", now := vocabulary_of(folder)) != now:
+            raise CorpusError(f"{folder} was prepared anew with other characters since the checkpoint; prepare it as it was")
         return tokenizer
     if vocab_size < GPT2Tokenizer.vocab_size and folder:
         raise CorpusError(
             f"{folder} has neither meta.json nor meta.pkl, and the model's vocabulary of {vocab_size} is too small for GPT-2's "
-            f"tokenizer; prepare that corpus again: python {folder}/prepare.py"
+            f"tokenizer; prepare that corpus again as it was for training{fix(folder)}"
         )
     if folder:
         print(f"{folder} names no tokenizer; taking GPT-2's", file=sys.stderr)

@@ -38,6 +38,7 @@ from ockham.plugins import LoggerPlugin, PluginHost
 from ockham.precision import Precision, pick_precision
 from ockham.presets import build_plugins
 from ockham.stop import Stop
+from ockham.tokenizer import vocabulary_of
 from ockham.track import Trackers, check_trackers
 from pretrained import PRETRAINED
 
@@ -169,13 +170,23 @@ def bring_in(config: RunConfig, corpus: Corpus, saved: dict[str, Any] | None) ->
     if config.init_from in PRETRAINED or (path / "config.json").is_file():
         return GPT.from_pretrained(config.init_from, {"dropout": config.dropout})
     state = saved or checkpoint.load_checkpoint(path / "ckpt.pt" if path.is_dir() else path)
-    trained_on = state.get("config", {})
-    if trained_on.get("vocabulary", corpus.vocabulary) != corpus.vocabulary:
-        raise CorpusError(
-            f"the checkpoint's corpus {trained_on.get('dataset')} and corpus {config.dataset} number their characters "
-            f"differently; prepare this one with --vocab {trained_on.get('dataset')} --force"
-        )
+    check_vocabulary(state.get("config", {}), corpus)
     return GPT.from_checkpoint(with_dropout(state, config))
+
+
+def check_vocabulary(trained_on: Mapping[str, Any], corpus: Corpus) -> None:
+    """Raises CorpusError when the checkpoint's corpus numbers its characters otherwise than this one; nanoGPT's are looked up."""
+    name = str(trained_on.get("dataset"))
+    its_folder = corpus.folder.parent / name
+    known = trained_on.get("vocabulary") or (vocabulary_of(its_folder) if (its_folder / "train.bin").is_file() else None)
+    if known is None or known == corpus.vocabulary:
+        return
+    if name == corpus.folder.name:
+        raise CorpusError(f"corpus {name} was prepared anew with other characters since the checkpoint; prepare it as it was")
+    raise CorpusError(
+        f"the checkpoint's corpus {name} and corpus {corpus.folder.name} number their characters differently; "
+        f"prepare {corpus.folder.name} again as before, with --vocab {name} --force"
+    )
 
 
 def with_dropout(state: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:

@@ -6,8 +6,6 @@ and N ranks with batch B see the very rows that one process with batch N·B sees
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ import numpy as np
 import torch
 
 from .errors import CorpusError, nearest
-from .tokenizer import read_meta
+from .tokenizer import load_tokenizer, read_meta, vocabulary_of
 
 IN_MEMORY_BYTES = 256 * 2**20  # smaller files are read whole; larger ones are mapped anew for every batch
 EVAL_TOKENS = 16_384  # forward-only batches may be larger than training's,
@@ -106,10 +104,8 @@ class Corpus:
 
     @property
     def vocabulary(self) -> str:
-        """A short hash that says which token is which character; GPT-2's BPE where there is no meta."""
-        tokenizer = self.meta.get("tokenizer", {"type": "gpt2"})
-        same = {"type": tokenizer.get("type"), "vocab": tokenizer.get("vocab") if tokenizer.get("type") == "char" else None}
-        return hashlib.sha256(json.dumps(same).encode()).hexdigest()[:16]
+        """Which token is which character, as a short hash."""
+        return vocabulary_of(self.folder)
 
     def check_length(self, block_size: int) -> None:
         """Raises CorpusError when a split is shorter than one block and its target."""
@@ -161,6 +157,9 @@ def open_corpus(folder: Path) -> Corpus:
     if not (folder / "train.bin").exists():
         raise absent(folder)
     meta = read_meta(folder)
+    if not meta:  # as nanoGPT prepared it: a lone meta.pkl, or GPT-2's tokens without a word
+        tokenizer = load_tokenizer(folder)
+        meta = {"vocab_size": tokenizer.vocab_size} if tokenizer else {}
     dtype, vocab_size = np.dtype(meta.get("dtype", "uint16")).newbyteorder("<"), meta.get("vocab_size", GPT2_VOCAB)
     train, val = (TokenFile.open(folder / f"{name}.bin", dtype) for name in ("train", "val"))
     for file in (train, val):

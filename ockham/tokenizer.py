@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 import json
 import os
 import pickle
@@ -151,6 +152,16 @@ def read_meta(folder: Path) -> dict[str, Any]:
     if not isinstance(meta, dict):
         raise CorpusError(f"{path} must hold a JSON object, got {type(meta).__name__}; run the corpus's prepare.py with --force")
     return meta
+
+
+def vocabulary_of(folder: Path) -> str:
+    """A short hash that says which token is which character in a prepared folder; GPT-2's BPE where nothing says otherwise."""
+    spec = read_meta(folder).get("tokenizer")
+    if spec is None and isinstance(tokenizer := load_tokenizer(folder), CharTokenizer):
+        spec = {"type": "char", "vocab": tokenizer.itos}
+    kind = spec.get("type") if spec else "gpt2"
+    same = {"type": kind, "vocab": list(spec["vocab"]) if spec and kind == "char" else None}
+    return hashlib.sha256(json.dumps(same).encode()).hexdigest()[:16]
 
 
 def load_tokenizer(folder: Path) -> Tokenizer | None:

@@ -252,6 +252,28 @@ def test_other_numbering_of_characters_is_refused(corpus, tmp_path, capsys):
     assert "--vocab tiny" in capsys.readouterr().err
 
 
+def test_numbering_of_a_nanogpt_checkpoint_is_looked_up_in_its_corpus(corpus, tmp_path, capsys):
+    assert train(corpus, tmp_path / "a") == 0
+    state = torch.load(tmp_path / "a" / "ckpt.pt", weights_only=True)
+    del state["config"]["vocabulary"]
+    torch.save(state, tmp_path / "a" / "ckpt.pt")
+    other = write_corpus(tmp_path / "data" / "other", vocab=19)
+    assert train(other, tmp_path / "b", f"--init_from={tmp_path / 'a'}") == 1
+    assert "number their characters differently" in capsys.readouterr().err
+
+
+def test_lone_meta_pkl_gives_the_vocabulary(corpus, tmp_path):
+    import pickle
+
+    letters = json.loads((corpus / "meta.json").read_text())["tokenizer"]["vocab"]
+    meta = {"vocab_size": len(letters), "itos": dict(enumerate(letters)), "stoi": {c: i for i, c in enumerate(letters)}}
+    assert train(corpus, tmp_path / "a") == 0
+    (corpus / "meta.json").unlink()
+    (corpus / "meta.pkl").write_bytes(pickle.dumps(meta))
+    assert train(corpus, tmp_path / "b", f"--init_from={tmp_path / 'a'}") == 0
+    assert torch.load(tmp_path / "b" / "ckpt.pt", weights_only=True)["model_args"]["vocab_size"] == 20
+
+
 def test_shape_on_record_is_the_models_own(corpus, tmp_path, capsys):
     assert train(corpus, tmp_path / "a") == 0
     assert train(corpus, tmp_path / "b", f"--init_from={tmp_path / 'a'}", "--n_layer=3", "--bias=True") == 0
@@ -412,7 +434,7 @@ def test_model_vocabulary_smaller_than_the_corpus_is_named(corpus, tmp_path, cap
     assert train(corpus, tmp_path / "a") == 0
     wide = write_corpus(tmp_path / "data" / "wide", vocab=24)
     state = torch.load(tmp_path / "a" / "ckpt.pt", weights_only=True)
-    del state["config"]["vocabulary"]  # as nanoGPT's
+    del state["config"]["vocabulary"], state["config"]["dataset"]  # as from elsewhere
     torch.save(state, tmp_path / "a" / "ckpt.pt")
     code = train(wide, tmp_path / "b", f"--init_from={tmp_path / 'a'}")
     assert code == 1
