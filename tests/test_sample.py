@@ -197,7 +197,9 @@ def test_a_checkpoint_that_does_not_fit_names_the_tensor(run):
 
 def test_a_lost_corpus_is_named_when_the_vocabulary_cannot_be_gpt2s(run, tmp_path):
     save(run / "ckpt.pt", tmp_path / "gone", vocab_size=8)
-    with pytest.raises(CorpusError, match=r"gone has neither meta.json nor meta.pkl.*prepare that corpus again as it was for training"):
+    with pytest.raises(
+        CorpusError, match=r"gone has neither meta.json nor meta.pkl.*prepare that corpus again as it was for training"
+    ):
         sample.main(flags(run))
 
 
