@@ -67,8 +67,9 @@ class Ranks:
             dist.barrier()
 
     def close(self) -> None:
-        """Leave the process group."""
+        """Leave the process group, all ranks together: one that leaves while another still works may abort."""
         if self.world > 1:
+            dist.barrier()
             dist.destroy_process_group()
 
 
