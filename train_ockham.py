@@ -30,6 +30,7 @@ from ockham.distributed import Ranks, join, world_size
 from ockham.errors import CheckpointError, ConfigError, CorpusError
 from ockham.estimate import print_estimate
 from ockham.evaluation import Evaluator
+from ockham.files import write_text
 from ockham.hardware import device_peak_flops
 from ockham.learner import OckhamLearner
 from ockham.ledger import BACKWARD, FORWARD
@@ -271,7 +272,7 @@ def open_run(
     else:
         run.begin()
     if learner.ranks.is_main:
-        rundir.write_text(run.out_dir / "config.yaml", configurator.config_as_yaml(config, provenance))
+        write_text(run.out_dir / "config.yaml", configurator.config_as_yaml(config, provenance))
     small = sum(p.numel() for p in model.parameters()) < REPLAYABLE_BELOW
     if not saved and (small if config.journal.replayable is None else config.journal.replayable):
         run.save_complete("start.pt")

@@ -22,6 +22,7 @@ import numpy as np
 
 from .arguments import Parser, boolean, count, fraction, wants_debug
 from .errors import ConfigError, CorpusError, OckhamError, nearest
+from .files import write_text, write_whole
 from .sources import FileSource, HubSource, Piece, Source, at_word_ends, download
 from .tokenizer import END_OF_TEXT, CharTokenizer, GPT2Tokenizer, Tokenizer, load_tokenizer, read_meta
 
@@ -361,17 +362,8 @@ def commit(folder: Path, writers: Iterable[TokenWriter], meta: Mapping[str, Any]
     vocab = meta["tokenizer"].get("vocab")
     if vocab:
         nano = {"vocab_size": len(vocab), "itos": dict(enumerate(vocab)), "stoi": {c: i for i, c in enumerate(vocab)}}
-        _write_whole(folder / "meta.pkl", pickle.dumps(nano, protocol=4))
-    _write_whole(folder / "meta.json", (json.dumps(meta, ensure_ascii=False, indent=1) + "\n").encode())
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+        write_whole(folder / "meta.pkl", pickle.dumps(nano, protocol=4))
+    write_text(folder / "meta.json", json.dumps(meta, ensure_ascii=False, indent=1) + "\n")
 
 
 def watched(pieces: Iterable[Piece], what: str) -> Iterator[Piece]:

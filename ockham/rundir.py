@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from . import checkpoint
 from .context import OccamContext
 from .errors import CheckpointError, ConfigError, TrainingError
 from .evaluation import Evaluation
+from .files import write_text
 from .journal import Journal
 from .learner import OckhamLearner
 
@@ -251,10 +251,3 @@ class Run:
         self.journal.close()
         if self.ranks.is_main:
             write_text(self.out_dir / "summary.json", json.dumps(dict(summary), indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file atomically."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -17,7 +17,7 @@ import numpy as np
 from .. import journal
 from ..console import summary_rows
 from ..errors import WorldError
-from ..rundir import write_text
+from ..files import write_text
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .9rem .2rem 0;text-align:left;border-bottom:1px solid #ddd}
