@@ -21,12 +21,12 @@ help:
 .venv/.train: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing what training needs into .venv ..."
 	$(PIP) torch
-	$(PIP) -e .
+	$(PIP) -e '.[optim]'
 	@touch $@
 
 .venv/.test: .venv/.train
 	@echo "installing what the tests need ..."
-	$(PIP) -e '.[test,data,track,online]'
+	$(PIP) -e '.[test,optim,tune,data,track,online]'
 	@touch $@
 
 train: .venv/.train

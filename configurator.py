@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ockham import __version__
-from ockham.config import RunConfig, from_mapping, leaves, to_mapping
+from ockham.config import RunConfig
 from ockham.configuration.files import CONFIG_DIR, SUFFIXES, read_config
 from ockham.configuration.grammar import (
     COMMAND_LINE,
@@ -41,6 +41,7 @@ from ockham.configuration.layers import Layer, Provenance, Resolved, last_said, 
 from ockham.configuration.sweep import Rehearsal, can_rehearse, job_folder
 from ockham.configuration.text import config_as_yaml, explain_key, help_text, section_as_yaml, table
 from ockham.errors import ConfigError, OckhamError, UsageError, nearest
+from ockham.typed import from_mapping, leaves, to_mapping
 
 __all__ = ["Provenance", "Resolved", "config_as_yaml", "explain", "flat", "parse_flags", "resolve", "run", "run_program"]
 

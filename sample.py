@@ -20,12 +20,13 @@ import torch
 from configurator import parse_flags, run_program
 from model import GPT
 from ockham.checkpoint import load_checkpoint
-from ockham.config import LARGEST_SEED, option
+from ockham.config import LARGEST_SEED
 from ockham.data import fix
 from ockham.distributed import pick_device
 from ockham.errors import CheckpointError, ConfigError, CorpusError
 from ockham.precision import Precision, pick_precision
 from ockham.tokenizer import GPT2Tokenizer, Tokenizer, load_tokenizer, vocabulary_of
+from ockham.typed import option
 from pretrained import PRETRAINED
 
 ROOT = Path(__file__).resolve().parent

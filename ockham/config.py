@@ -7,37 +7,14 @@ fields of the root, as there; what belongs to a group (`optimizer.lr`) lives in 
 # ruff: noqa: RUF009  (`option` makes a new field at every call)
 from __future__ import annotations
 
-import dataclasses
-import math
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from .errors import ConfigError, nearest
+from .errors import ConfigError
+from .typed import option
 
 LARGEST_SEED = 2**63 - 1  # what the generators of torch and numpy both take
-BOOLEAN_WORDS = {"1": True, "yes": True, "on": True, "y": True, "0": False, "no": False, "off": False, "n": False}
-
-
-def option(
-    default: Any,
-    help: str,
-    *,
-    unit: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple = (),
-    may_be_empty: bool = True,
-) -> Any:
-    """A dataclass field with its help text, unit and allowed range [low, high] or choices; a text may be empty or not."""
-    metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices, "may_be_empty": may_be_empty}
-    if isinstance(default, type):
-        return field(default_factory=default, metadata=metadata)
-    if isinstance(default, (dict, list)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +54,7 @@ class EvalFlags:
         1_000_000, "cap of a sweep during training (the final one is whole); 0 = none", unit="tokens", low=0
     )
     eval_only: bool = option(False, "evaluate once and exit")
+    eval_calibration: bool = option(False, "the whole-split evaluation also gives accuracy and expected calibration error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +83,7 @@ class LearnerFlags:
     """When to learn and how far to move: what the rack starts from."""
 
     preset: str = option("none", "rack preset from presets/, or none for plain training")
+    policy: str = option("none", "bundle of optimizer, schedule and more from config/policy/, or none")
     lambda_ockham: float = option(0.0, "price of drift from the anchor", low=0)
     surprise_threshold: float | None = option(
         None, "gate: batches below this loss are not learned; null = rate alone", unit="nats/token"
@@ -151,32 +130,65 @@ class ParamGroupConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LookaheadConfig:
+    """Slow weights that follow the optimizer's fast ones: every k updates slow += alpha * (fast - slow), fast = slow."""
+
+    enabled: bool = option(False, "wrap the optimizer in Lookahead; evaluation and ckpt.pt take the slow weights")
+    alpha: float = option(0.5, "the slow weights' step towards the fast ones", low=0, high=1)
+    k: int = option(6, "updates from one step of the slow weights to the next", unit="updates", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmaConfig:
+    """A running average of the weights, taken at every update: average = decay * average + (1 - decay) * weights."""
+
+    decay: float | None = option(None, "evaluation and ckpt.pt take the averaged weights; null = off", low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """One optimizer: what every optimizer has, and in `options` the keyword arguments of its own class."""
 
     name: str = option("adamw", "the group's name")
-    type: str = option("AdamW", "public class of torch.optim")
+    type: str = option("AdamW", "public class of torch.optim, or Lion")
     lr: float = option(3e-4, "peak learning rate", low=0)
     weight_decay: float = option(0.01, "weight decay", low=0)
     auto_param_groups: ParamGroupConfig = option(ParamGroupConfig, "weight decay by parameter name")
+    lookahead: LookaheadConfig = option(LookaheadConfig, "slow weights over any optimizer")
+    ema: EmaConfig = option(EmaConfig, "averaged weights for evaluation")
     scheduler_hook: bool = option(True, "let the scheduler set the learning rate")
     warmup_steps: int | None = option(None, "hint for the scheduler's warm-up; null = none", unit="clock ticks", low=0)
     clip_grad_norm: float | None = option(1.0, "largest gradient norm; 0 or null = no clipping", low=0)
     accumulate_steps: int = option(1, "micro-batches per iteration over all ranks", low=1)
+    precision_safe: bool = option(True, "works under autocast; False: dtype=auto means float32, and low precision is refused")
     bf16_preferred: bool = option(True, "dtype=auto means bfloat16 on CUDA, where the card has it")
     fused: bool = option(False, "fused kernels, where the class and device have them")
     detect_anomaly: bool = option(False, "autograd's anomaly detection (slow)")
+    log_config: bool = option(True, "write the run's section of out_dir/audit.md")
+    rich_console: bool = option(True, "print the optimizer and its schedule as a table")
+    hash_to_debuglog: bool = option(True, "write the config's hash into out_dir/audit.md")
+    export_json: str | None = option("audit.json", "the audit for machines, a file in out_dir; null = none")
     options: Mapping[str, Any] = option({}, "the class's own keyword arguments, such as betas or momentum")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerConfig:
-    """lr(clock) as a closed form."""
+    """lr(clock) as a closed form. Lengths are in ticks of the clock; an iteration that learns is one tick of each."""
 
-    name: str = option("cosine", "learning-rate schedule", choices=("none", "constant", "linear", "cosine"))
-    warmup_steps: int | None = option(None, "linear warm-up; null = the optimizer's hint, else 0", unit="iterations", low=0)
-    decay_steps: int | None = option(None, "where the decay ends; null = max_iters", unit="iterations", low=1)
-    min_lr: float | None = option(None, "the schedule's end; null = a tenth of the peak", low=0)
+    name: str = option("cosine", "learning-rate schedule", choices=("none", "constant", "linear", "cosine", "onecycle", "wsd"))
+    clock: str = option(
+        "iterations",
+        "what moves the schedule: iterations, optimizer updates, or compute units (3 a tick)",
+        choices=("iterations", "updates", "compute"),
+    )
+    warmup_steps: int | None = option(None, "linear warm-up; null = the optimizer's hint, else 0", unit="ticks", low=0)
+    decay_steps: int | None = option(None, "where the decay ends; null = max_iters", unit="ticks", low=1)
+    min_lr: float | None = option(None, "the schedule's end; null = a tenth of the peak, onecycle: by its factors", low=0)
+    pct_start: float = option(0.3, "onecycle: the rise's share of decay_steps, unless warmup_steps is given", low=0, high=1)
+    div_factor: float = option(25.0, "onecycle: peak / first lr", low=1)
+    final_div_factor: float = option(1e4, "onecycle: first lr / last lr", low=1)
+    anneal: str = option("cosine", "onecycle, wsd: the shape of rise and fall", choices=("cosine", "linear"))
+    decay_fraction: float = option(0.2, "wsd: the fall's share of decay_steps", low=0, high=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,158 +234,3 @@ class RunConfig(TrackFlags, SystemFlags, LearnerFlags, ModelFlags, DataFlags, Ev
         """Warm-up: the scheduler's own value, else the optimizer file's hint, else none."""
         own = self.scheduler.warmup_steps
         return (self.optimizer.warmup_steps or 0) if own is None else own
-
-
-def coerce(value: Any, kind: Any, key: str) -> Any:
-    """`value` as the annotated type `kind`; ints are fine for floats, nothing else is guessed.
-
-    Raises ConfigError naming the key, what was given and what is wanted.
-    """
-    if dataclasses.is_dataclass(kind):
-        return from_mapping(kind, value, key + ".")  # type: ignore[arg-type]
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if isinstance(value, float) and not math.isfinite(value) and float in (kind, *args):
-        raise ConfigError(f"{key} must be a finite number, got {value!r}")
-    if origin in (typing.Union, types.UnionType):
-        for member in args:
-            try:
-                return coerce(value, member, key)
-            except ConfigError:
-                continue
-    elif kind is type(None):
-        if value is None:
-            return None
-    elif origin is tuple:
-        if isinstance(value, (list, tuple)):
-            return tuple(coerce(v, args[0], f"{key}[{i}]") for i, v in enumerate(value))
-    elif isinstance(origin, type) and issubclass(origin, Mapping):
-        if isinstance(value, Mapping):
-            return dict(value)
-    elif kind is bool:
-        if isinstance(value, bool):
-            return value
-    elif kind is float:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            try:
-                return float(value)
-            except OverflowError:
-                raise ConfigError(f"{key} must be a finite number, got one of {len(str(value))} digits") from None
-    elif kind is int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if isinstance(value, float) and value.is_integer():  # 1e6 is how people write a million
-            return int(value)
-    elif kind is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        return str(value)
-    raise ConfigError(f"{key} must be {type_name(kind)}, got {value!r}{meant_boolean(value) if kind is bool else ''}")
-
-
-def meant_boolean(value: Any) -> str:
-    """' (did you mean True?)' for a word that means yes or no elsewhere, else ''."""
-    word = str(value).lower()
-    return f" (did you mean {BOOLEAN_WORDS[word]}?)" if word in BOOLEAN_WORDS else ""
-
-
-def type_name(kind: Any) -> str:
-    """The annotation in words: 'int', 'float or null', 'true or false', 'list of str'."""
-    args = typing.get_args(kind)
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return " or ".join(type_name(a) for a in args)
-    if typing.get_origin(kind) is tuple:
-        return f"list of {type_name(args[0])}"
-    if kind is bool:
-        return "true or false"
-    return "null" if kind is type(None) else getattr(kind, "__name__", str(kind)).replace("Mapping", "mapping")
-
-
-def check_range(value: Any, spec: dataclasses.Field, key: str) -> None:
-    """Raises ConfigError when a value lies outside its field's choices or range, or is an empty text; null is always inside."""
-    low, high, choices = spec.metadata.get("low"), spec.metadata.get("high"), spec.metadata.get("choices")
-    if choices and value not in choices:
-        hint = (meant_boolean(value) if True in choices else "") or nearest(str(value), [str(c) for c in choices])
-        raise ConfigError(f"{key} must be one of {', '.join(map(str, choices))}, got {value!r}{hint}")
-    if isinstance(value, str) and not value.strip() and not spec.metadata.get("may_be_empty", True):
-        raise ConfigError(f"{key} must not be empty")
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if is_number and ((low is not None and value < low) or (high is not None and value > high)):
-        allowed = f"in [{low}, {high}]" if high is not None else f">= {low}"
-        raise ConfigError(f"{key} must be {allowed}, got {value!r}")
-
-
-def from_mapping(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
-    """A frozen dataclass from nested plain values, with types, ranges and unknown keys checked.
-
-    Keys of `optimizer` that are no field of OptimizerConfig become its `options`: the optimizer's class judges them.
-    """
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{prefix.rstrip('.')} must be a mapping, got {values!r}")
-    hints, fields = typing.get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}
-    given = dict(values)
-    if "options" in fields:
-        extra = {k: given.pop(k) for k in list(given) if k not in fields}
-        given["options"] = {**given.get("options", {}), **extra}
-    for key in given:
-        if key not in fields:
-            raise ConfigError(f"unknown key {prefix}{key}{nearest(key, fields)}")
-    checked = {}
-    for key, value in given.items():
-        checked[key] = coerce(value, hints[key], prefix + key)
-        check_range(checked[key], fields[key], prefix + key)
-    return cls(**checked)
-
-
-def to_mapping(config: Any) -> dict[str, Any]:
-    """The config as nested plain values, `options` spread out: the inverse of `from_mapping`."""
-    values: dict[str, Any] = {}
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        if dataclasses.is_dataclass(value):
-            values[f.name] = to_mapping(value)
-        elif f.name == "options":
-            values.update(plain(value))
-        else:
-            values[f.name] = plain(value)
-    return values
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """One settable key of a dataclass tree: its annotated type and its field."""
-
-    kind: Any
-    field: dataclasses.Field
-
-    @property
-    def default(self) -> Any:
-        """The field's default value."""
-        made = self.field.default_factory
-        return self.field.default if made is dataclasses.MISSING else made()
-
-    @property
-    def allowed(self) -> str:
-        """Type, unit and range in words."""
-        meta = self.field.metadata
-        if meta.get("choices"):
-            return " | ".join(map(str, meta["choices"]))
-        low, high = meta.get("low"), meta.get("high")
-        limits = f", {low} to {high}" if high is not None else f", >= {low}" if low is not None else ""
-        return type_name(self.kind) + (f", {meta['unit']}" if meta.get("unit") else "") + limits
-
-
-def leaves(cls: type, prefix: str = "") -> dict[str, Leaf]:
-    """Every settable key of a config class, dotted, in the order of its fields; `options` is not one of them."""
-    found: dict[str, Leaf] = {}
-    hints = typing.get_type_hints(cls)
-    for f in dataclasses.fields(cls):
-        if dataclasses.is_dataclass(hints[f.name]):
-            found |= leaves(hints[f.name], f"{prefix}{f.name}.")
-        elif f.name != "options":
-            found[prefix + f.name] = Leaf(hints[f.name], f)
-    return found
-
-
-def plain(value: Any) -> Any:
-    """Mappings as dicts, tuples as lists, all the way down: what YAML and JSON hold."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value

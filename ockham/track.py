@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from .config import RunConfig, to_mapping
+from .config import RunConfig
 from .context import OccamContext
 from .errors import WorldError
 from .evaluation import Evaluation
+from .typed import to_mapping
 
 
 class Tracker(Protocol):

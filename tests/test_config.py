@@ -11,17 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configurator import parse_flags
-from ockham.config import (
-    LearnerFlags,
-    OptimizerConfig,
-    RunConfig,
-    SchedulerConfig,
-    from_mapping,
-    leaves,
-    option,
-    to_mapping,
-)
+from ockham.config import LearnerFlags, OptimizerConfig, RunConfig, SchedulerConfig
 from ockham.errors import ConfigError
+from ockham.typed import from_mapping, leaves, option, to_mapping
 
 
 def test_the_defaults_are_within_their_own_ranges() -> None:

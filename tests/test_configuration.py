@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from configurator import config_as_yaml, explain, resolve
-from ockham.config import RunConfig, from_mapping
+from ockham.config import RunConfig
 from ockham.configuration.files import CONFIG_DIR, read_config
 from ockham.errors import CheckpointError, ConfigError, PresetError
+from ockham.typed import from_mapping
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(CONFIG_DIR.glob("*.py"))

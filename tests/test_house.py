@@ -11,11 +11,12 @@ LEAVES = {"online", "dashboard", "experiment"}
 # What each room of ockham/ may import from ockham/; a room that is not listed may import any but the leaves.
 BELOW = {
     "errors": set(),
-    "config": {"errors"},
+    "typed": {"errors"},
+    "config": {"errors", "typed"},
     "context": {"errors"},
-    "plugins": {"config", "context", "errors", "plugins"},
+    "plugins": {"typed", "context", "errors", "plugins"},
     "presets": {"plugins", "context", "errors"},
-    "configuration": {"config", "configuration", "errors", "presets"},
+    "configuration": {"config", "configuration", "errors", "optim", "presets", "typed"},
     "anchor": {"errors"},
     "ledger": set(),
     "precision": {"errors"},

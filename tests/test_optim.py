@@ -6,10 +6,11 @@ import math
 import pytest
 import torch
 
-from ockham.config import OptimizerConfig, RunConfig, SchedulerConfig, from_mapping
+from ockham.config import OptimizerConfig, RunConfig, SchedulerConfig
 from ockham.errors import ConfigError
 from ockham.optim import build_optimizer, build_schedule, parameter_groups
 from ockham.optim.groups import trainable
+from ockham.typed import from_mapping
 
 CPU = torch.device("cpu")
 

@@ -13,10 +13,10 @@ import torch
 
 import sample
 from model import GPT, GPTConfig
-from ockham.config import leaves
 from ockham.configuration.keys import SAMPLE_KEYS, known_keys
 from ockham.errors import CheckpointError, ConfigError, CorpusError, DeviceError
 from ockham.tokenizer import CharTokenizer, GPT2Tokenizer
+from ockham.typed import leaves
 
 ROOT = Path(__file__).resolve().parents[1]
 BPE_CACHE = ROOT.parent / "shared" / "data" / "tiktoken_cache"

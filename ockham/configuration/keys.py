@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from ..config import OptimizerConfig, RunConfig, leaves
+from ..config import OptimizerConfig, RunConfig
 from ..errors import ConfigError, nearest
+from ..typed import leaves
 from .files import CONFIG_DIR, read_yaml
 
 GROUPS = ("optimizer", "scheduler")

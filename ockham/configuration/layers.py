@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import RunConfig, check_range, coerce, from_mapping, plain
+from ..config import RunConfig
 from ..errors import CheckpointError, ConfigError
+from ..typed import check_range, coerce, from_mapping, plain
 from .checks import check_init_from, iterations_hold_over_epochs
 from .files import read_yaml
 from .keys import ALIASES, GROUPS, LEAVES, SHARED, choice_name, group_choices, is_known, owners, real_key, unknown

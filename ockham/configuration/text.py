@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
-from ..config import AnchorConfig, JournalConfig, OptimizerConfig, RunConfig, SchedulerConfig, leaves, to_mapping
+from ..config import AnchorConfig, JournalConfig, OptimizerConfig, RunConfig, SchedulerConfig
 from ..errors import ConfigError, nearest
 from ..presets import preset_names
+from ..typed import leaves, to_mapping
 from .keys import ALIASES, GROUPS, LEAVES, group_choices, key_hint, known_keys, owners, real_key
 from .layers import Provenance
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..config import coerce
 from ..context import OccamContext
 from ..errors import CheckpointError, ConfigError, nearest
+from ..typed import coerce
 
 RESERVED = ("name", "enabled")
 
