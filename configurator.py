@@ -2,80 +2,58 @@
 
     python train_ockham.py [config/FILE.py|.yaml ...] [--key=value ...] [group=name ...] [a.b=value ...] [-m ...]
 
-argv is translated to Hydra's grammar and given to `hydra.main`; inside each job the layers are laid (ockham.configuration.layers)
-and the program is called with the result. With dashes a value is one value, typed by its key; without, it is Hydra's, so that
-`-m seed=1,2,3` sweeps. Nothing here imports torch: help and errors come at once.
+argv is translated to Hydra's grammar (ockham.configuration.command) and given to `hydra.main`; then the layers are laid
+(ockham.configuration.layers) and the program is called with the result, or, under `-m seed=1,2,3`, started once for each job.
+With dashes a value is one value, typed by its key; without, it is Hydra's. Nothing here imports torch: help and errors come at
+once.
 """
 
 from __future__ import annotations
 
 import copy
 import os
-import re
 import sys
 import tempfile
-import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ockham import __version__
 from ockham.config import RunConfig
-from ockham.configuration.files import CONFIG_DIR, SUFFIXES, read_config
-from ockham.configuration.grammar import (
-    COMMAND_LINE,
-    dashed,
-    in_hydra,
-    members,
-    parse_override,
-    parse_value,
-    typed_text,
-    undashed,
-)
+from ockham.configuration.command import HYDRA_ALONE, CommandLine, translate
+from ockham.configuration.files import CONFIG_DIR, ROOT, SUFFIXES, read_config
+from ockham.configuration.grammar import COMMAND_LINE, in_hydra, members, parse_override, parse_value, typed_text
 from ockham.configuration.keys import ALIASES, real_key
-from ockham.configuration.layers import Layer, Provenance, Resolved, last_said, lay, make_layer
-from ockham.configuration.sweep import Rehearsal, can_rehearse, job_folder
+from ockham.configuration.layers import Layer, Provenance, last_said, make_layer
+from ockham.configuration.stack import Resolved, lay
+from ockham.configuration.sweep import FileSweep, Plan, Planned, own_sweeper, rehearsed, take_sweep, with_sweeps
 from ockham.configuration.text import config_as_yaml, explain_key, help_text, section_as_yaml, table
-from ockham.errors import ConfigError, OckhamError, UsageError, nearest
+from ockham.errors import ConfigError, nearest
+from ockham.program import BROKEN_PIPE, run_program, told, wants_debug
 from ockham.typed import from_mapping, leaves, to_mapping
 
-__all__ = ["Provenance", "Resolved", "config_as_yaml", "explain", "flat", "parse_flags", "resolve", "run", "run_program"]
+if typing.TYPE_CHECKING:
+    from ockham.experiment.sweep import Sweep
 
-# Hydra's own flags: those with a value after them, what --info takes, and those for which Hydra gets argv as it is.
-HYDRA_VALUED = ("--cfg", "-c", "--package", "-p")
-HYDRA_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
-HYDRA_ALONE = ("--hydra-help", "--shell-completion", "-sc")
-HYDRA_FLAGS = ("--multirun", "-m", "--run", "-r", "--resolve", "--info", "-i", *HYDRA_VALUED, *HYDRA_ALONE)
-INTERRUPTED = 130
-BROKEN_PIPE = 141  # as the shell says of a program that SIGPIPE ended
+__all__ = [
+    "BROKEN_PIPE", "Provenance", "Resolved", "config_as_yaml", "explain", "flat", "parse_flags", "resolve", "run", "run_program",
+]  # fmt: skip
 
-
-@dataclass
-class CommandLine:
-    """argv, sorted: config files, Hydra's flags and overrides, and what we do ourselves."""
-
-    files: list[str] = field(default_factory=list)
-    flags: list[str] = field(default_factory=list)
-    overrides: list[str] = field(default_factory=list)
-    show: str | None = None
-    package: str | None = None
-    info: str | None = None
-    is_multirun: bool = False
-    wants_help: bool = False
-    wants_version: bool = False
+SCRIPT = ROOT / "train_ockham.py"  # what a sweep's jobs run
+Main = Callable[[RunConfig, Provenance], int | None]
 
 
-def run(main: Callable[[RunConfig, Provenance], int | None], argv: list[str] | None = None) -> int:
-    """Resolve argv and call `main(config, provenance)`, once or, under -m, for every job; the exit code.
+def run(main: Main, argv: list[str] | None = None, script: Path | None = None) -> int:
+    """Resolve argv and call `main(config, provenance)`, or, under -m, start `script` (train_ockham.py) for each job.
 
-    Errors become one line on stderr: 2 for what is written wrong, 1 for what the world lacks or broke, 130 for Ctrl-C.
+    The exit code. Errors become one line on stderr: 2 for what is written wrong, 1 for what the world lacks or broke, 130 for
+    Ctrl-C.
     """
     given = sys.argv[1:] if argv is None else list(argv)
-    return run_program(lambda: _run(main, given), wants_debug(given))
+    return run_program(lambda: _run(main, given, script or SCRIPT), wants_debug(given))
 
 
 def resolve(argv: list[str]) -> Resolved:
@@ -83,7 +61,8 @@ def resolve(argv: list[str]) -> Resolved:
     command = translate(argv)
     if command.is_multirun:
         raise ConfigError("a sweep (-m) has no single config: leave -m out and give one value to each key")
-    return lay(read_files(command), flags_layer(command.overrides), _compose)
+    files, overrides = read_files(command)
+    return lay(files, flags_layer(overrides), _compose)
 
 
 def explain(key: str, argv: list[str]) -> str:
@@ -105,131 +84,18 @@ def flat(config: RunConfig) -> dict[str, Any]:
     return values
 
 
-def run_program(main: Callable[[], int | None], debug: bool) -> int:
-    """Call `main` and turn whatever it raises into one line on stderr (with `debug` the traceback too) and an exit code.
-
-    A reader that goes away (`| head`) ends the program without a word.
-    """
-    try:
-        code = _guarded(main, debug)
-        sys.stdout.flush()  # here, where a reader that went away can still be dealt with
-        return code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's own last flush complains
-        return BROKEN_PIPE
-
-
-def _guarded(main: Callable[[], int | None], debug: bool) -> int:
-    try:
-        return main() or 0
-    except BrokenPipeError:
-        raise
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        message, code = story_of(error)
-        if not (isinstance(error, UsageError) and os.environ.get("RANK", "0") != "0"):  # every rank would say the same
-            print(f"error: {message}", file=sys.stderr)
-        return code
-
-
-def story_of(error: Exception) -> tuple[str, int]:
-    """An error in one line, and its exit code."""
-    if isinstance(error, OckhamError):
-        return one_line(str(error)), error.exit_code
-    if type(error).__module__.split(".")[0] in ("hydra", "omegaconf", "antlr4"):
-        text = re.sub(r"\s*See https://hydra\.cc\S*( for details)?", "", str(error))
-        return one_line(text), UsageError.exit_code
-    if isinstance(error, OSError):
-        path = f": {error.filename}" if error.filename else ""
-        return one_line(f"{error.strerror or error}{path}"), 1
-    return one_line(f"{type(error).__name__}: {error} (--debug=True shows where)"), 1
-
-
-def told(error: Exception) -> tuple[str, type[Exception]]:
-    """An error's message, and the class of our own that has its exit code."""
-    message, code = story_of(error)
-    return message, type(error) if isinstance(error, OckhamError) else ConfigError if code == 2 else OckhamError
-
-
-def one_line(text: str) -> str:
-    """Text with its line breaks turned into spaces."""
-    return " ".join(text.split())
-
-
-def wants_debug(argv: list[str]) -> bool:
-    """Whether argv asks for tracebacks; needed before it can be read in full."""
-    return any(re.fullmatch(r"(--)?debug=(true|1)|--debug", arg, re.IGNORECASE) for arg in argv)
-
-
-# ------------------------------------------------------------------------------------------------ argv -> Hydra's grammar
-
-
-def translate(argv: list[str]) -> CommandLine:
-    """Sort and translate argv. Raises ConfigError with the fix for whatever is not of the grammar, and for unknown keys."""
-    command, rest = CommandLine(), list(argv)
-    if any(arg in HYDRA_ALONE for arg in rest):
-        command.flags = rest
-        return command
-    command.is_multirun = bool({"-m", "--multirun"} & set(rest))
-    previous = ""
-    while rest:
-        arg = rest.pop(0)
-        name, eq, value = arg.partition("=")
-        if arg in ("--help", "-h"):
-            command.wants_help = True
-        elif arg == "--version":
-            command.wants_version = True
-        elif name in HYDRA_FLAGS:
-            _take_flag(command, name, value if eq else None, rest)
-        elif arg.endswith(SUFFIXES) and (not eq or Path(arg).is_file()):
-            command.files.append(arg)
-        elif arg.startswith("--") and len(name) > 2:
-            command.overrides.append(dashed(name[2:], value if eq else None, rest[:1]))
-        elif arg.startswith("-"):
-            raise ConfigError(f"unknown flag {arg}{nearest(arg, HYDRA_FLAGS)}; options are --key=value")
-        elif eq:
-            command.overrides.append(undashed(arg, command.is_multirun))
-        elif previous.startswith("--") and "=" not in previous:
-            raise ConfigError(f"unexpected argument {arg!r}: write {previous}={arg}")
-        else:
-            command.files.append(arg)  # reading it will say what is wrong
-        previous = arg
-    if command.package and not command.show:
-        raise ConfigError(f"--package goes with --cfg: write --cfg job --package {command.package}")
-    return command
-
-
-def _take_flag(command: CommandLine, name: str, value: str | None, rest: list[str]) -> None:
-    if name in HYDRA_VALUED and value is None:
-        if not rest:
-            raise ConfigError(f"{name} needs a value")
-        value = rest.pop(0)
-    if name in ("--cfg", "-c"):
-        if value not in ("job", "hydra", "all"):
-            raise ConfigError(f"{name} must be job, hydra or all, got {value!r}")
-        command.show = value
-    elif name in ("--package", "-p"):
-        command.package = value
-    elif name in ("--info", "-i"):
-        command.info = value or (rest.pop(0) if rest[:1] and rest[0] in HYDRA_INFO else "all")
-        if command.info not in HYDRA_INFO:
-            raise ConfigError(f"{name} must be one of {', '.join(HYDRA_INFO)}, got {value!r}{nearest(command.info, HYDRA_INFO)}")
-    elif name != "--resolve":
-        command.flags += [name] if value is None else [name, value]
-
-
 # ----------------------------------------------------------------------------------------------------------- into Hydra
 
 
-def read_files(command: CommandLine) -> list[Layer]:
-    """The layers of the config files, in order."""
-    return [make_layer("file", name, read_config(name).items()) for name in command.files]
+def read_files(command: CommandLine) -> tuple[list[Layer], list[str]]:
+    """The layers of the config files, in order, and the overrides: the command line's and before them what the files sweep."""
+    layers: list[Layer] = []
+    swept: list[FileSweep] = []
+    for name in command.files:
+        values = read_config(name)
+        swept += take_sweep(name, values)
+        layers.append(make_layer("file", name, values.items()))
+    return layers, with_sweeps(swept, command.overrides, command.is_multirun)
 
 
 def flags_layer(overrides: list[str]) -> Layer:
@@ -272,7 +138,7 @@ def _composed(choices: tuple[str, ...]) -> dict[str, Any]:
     return typing.cast(dict[str, Any], composed)
 
 
-def _run(main: Callable[[RunConfig, Provenance], int | None], argv: list[str]) -> int:
+def _run(main: Main, argv: list[str], script: Path) -> int:
     command = translate(argv)
     if command.wants_help:
         print(help_text())
@@ -281,17 +147,19 @@ def _run(main: Callable[[RunConfig, Provenance], int | None], argv: list[str]) -
         print(version_text())
         return 0
     if any(flag in HYDRA_ALONE for flag in command.flags):
-        return _hydra_main(lambda _: None, command.flags)
+        return _hydra_main(lambda: None, command.flags)
     if command.show == "job":
         return _show(argv, command)
     if command.info:
-        return _hydra_main(lambda _: None, [f"--info={command.info}", *command.flags, *command.overrides])
+        return _hydra_main(lambda: None, [f"--info={command.info}", *command.flags, *command.overrides])
     if command.show:
         package = ["--package", command.package] if command.package else []
-        return _hydra_main(lambda _: None, ["--cfg", command.show, *package, *command.flags, *command.overrides])
-    if command.is_multirun and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return _hydra_main(lambda: None, ["--cfg", command.show, *package, *command.flags, *command.overrides])
+    if not command.is_multirun:
+        return _one_job(main, command, argv)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("-m does not work under torchrun: start one torchrun for each combination")
-    return _jobs(main, command, read_files(command), wants_debug(argv))
+    return _sweep(command, argv, script)
 
 
 def version_text() -> str:
@@ -313,66 +181,116 @@ def _show(argv: list[str], command: CommandLine) -> int:
     return 0
 
 
-def _jobs(main: Callable[[RunConfig, Provenance], int | None], command: CommandLine, files: list[Layer], debug: bool) -> int:
-    """The run, or every job of the sweep, inside hydra.main; the first exit code that is not 0.
-
-    A sweep is gone through twice: the first time its jobs are only looked at, so that a mistake in the last costs nothing.
-    """
+def _one_job(main: Main, command: CommandLine, argv: list[str]) -> int:
+    """The run, inside hydra.main."""
+    files, overrides = read_files(command)
     codes: list[int] = []
-    rehearsal: Rehearsal | None = None
-    swept = [o.key_or_group for o in map(parse_override, command.overrides) if o.is_sweep_override()]
 
-    def job(_: Any) -> None:
-        from hydra.core.hydra_config import HydraConfig
-        from omegaconf import OmegaConf
+    def program() -> int | None:
+        resolved = lay(files, flags_layer(_this_job()[1]), _compose)
+        resolved.provenance.argv = argv
+        if os.environ.get("RANK", "0") == "0":
+            print(*resolved.provenance.notes, sep="\n", end="\n" * bool(resolved.provenance.notes), flush=True)
+        return main(resolved.config, resolved.provenance)
 
-        hydra = HydraConfig.get()
-        overrides = typing.cast(list[str], OmegaConf.to_container(hydra.overrides.task, resolve=False))
-        subdir = job_folder(hydra.job.num, overrides, swept) if command.is_multirun and "out_dir" not in swept else ""
+    # guarded here, because Hydra would print more than a line
+    _hydra_main(lambda: codes.append(run_program(program, wants_debug(argv))), [*command.flags, *overrides])
+    return codes[0]
 
-        def resolved_job() -> Resolved:
-            return lay(files, flags_layer(overrides), _compose, subdir)
 
-        if rehearsal:
-            name = subdir or job_folder(hydra.job.num, overrides, swept)
-            return rehearsal.look_at(name, lambda: resolved_job().config, told)
+def _sweep(command: CommandLine, argv: list[str], script: Path) -> int:
+    """Every job of the sweep, each in a process of its own; the sweep's exit code.
 
-        def program() -> int | None:
-            resolved = resolved_job()
-            if os.environ.get("RANK", "0") == "0":
-                print(*resolved.provenance.notes, sep="\n", end="\n" * bool(resolved.provenance.notes), flush=True)
-            return main(resolved.config, resolved.provenance)
+    A sweep is gone through twice: the first time its jobs are only looked at, so that a mistake in the last costs nothing. With
+    a sweeper that makes its jobs up as it goes, each is looked at when it comes.
+    """
+    from ockham.experiment.sweep import run_sweep
 
-        if subdir:
-            print(f"job {subdir}", flush=True)
-        codes.append(run_program(program, debug))  # here, because Hydra would print more than a line
-        if codes[-1] >= INTERRUPTED:
-            raise SystemExit(codes[-1])  # no further jobs
+    files, overrides = read_files(command)
+    plan = _plan(files, overrides, command.flags)
+    folder = _sweep_folder(files, overrides)
+    with tempfile.TemporaryDirectory() as nowhere:
+        is_written = not plan.jobs or any(job.writes for job in plan.jobs)
+        hydra_dir = f"hydra.sweep.dir={in_hydra(str(folder) if is_written else nowhere)}"
 
-    sweep_dir = []
-    if command.is_multirun and can_rehearse(command.overrides):
-        rehearsal = Rehearsal()
+        def launch(sweep: Sweep) -> None:
+            _hydra_main(_job_of(sweep, plan), [*command.flags, hydra_dir, *overrides])
+
+        return run_sweep(command.files, script, plan.jobs, launch, folder, argv)
+
+
+def plan_sweep(command: CommandLine) -> list[Planned]:
+    """The jobs of a sweep, none of them started. Raises the first mistake in any of them."""
+    files, overrides = read_files(command)
+    return _plan(files, overrides, command.flags).jobs
+
+
+def _plan(files: list[Layer], overrides: list[str], flags: list[str]) -> Plan:
+    """A sweep's jobs, looked at; none where another sweeper will make them up."""
+    from ockham.experiment.jobs import read_outcome
+
+    def config_of(overrides: list[str], subdir: str) -> RunConfig:
+        return lay(files, flags_layer(overrides), _compose, subdir).config
+
+    def is_done(out_dir: Path) -> bool:
+        outcome = read_outcome(out_dir)
+        return outcome is not None and outcome.status == "done"
+
+    swept = [o.key_or_group for o in map(parse_override, overrides) if o.is_sweep_override()]
+    plan = Plan(swept, config_of, told, is_done)
+    if own_sweeper(overrides):
         with tempfile.TemporaryDirectory() as nowhere:
-            _hydra_main(job, [*command.flags, *command.overrides, f"hydra.sweep.dir={in_hydra(nowhere)}"])
-        if rehearsal.mistake:
-            raise rehearsal.mistake
-        rehearsal = None
-    if command.is_multirun:
-        out_dir = last_said([*files, flags_layer(command.overrides)], "out_dir", RunConfig().out_dir)[0]
-        sweep_dir = [] if "${" in str(out_dir) or "out_dir" in swept else [f"hydra.sweep.dir={in_hydra(str(out_dir))}"]
-    _hydra_main(job, [*command.flags, *sweep_dir, *command.overrides])
-    return next((code for code in codes if code), 0)
+            to_nowhere = f"hydra.sweep.dir={in_hydra(nowhere)}"
+            _hydra_main(lambda: plan.look_at(*_this_job()), [*flags, *rehearsed(overrides), to_nowhere])
+    if plan.mistake:
+        raise plan.mistake
+    return plan
 
 
-def _hydra_main(job: Callable[[Any], None], argv: list[str]) -> int:
+def _job_of(sweep: Sweep, plan: Plan) -> Callable[[], float | None]:
+    """What a launcher calls for each job, in whatever process; it must hold nothing but plain data and functions."""
+    known = {job.number: job for job in plan.jobs}
+
+    def job() -> float | None:
+        number, overrides = _this_job()
+        if number in known:
+            return sweep.start(known[number])
+        try:
+            planned = plan.planned(number, overrides)
+        except Exception as error:
+            sweep.refuse(number, f"{number}", told(error)[0])
+            return None
+        return sweep.start(planned)
+
+    return job
+
+
+def _this_job() -> tuple[int, list[str]]:
+    """The number of the job that Hydra is in, and its overrides."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    hydra = HydraConfig.get()
+    number = 0 if OmegaConf.is_missing(hydra.job, "num") else hydra.job.num
+    return number, typing.cast(list[str], OmegaConf.to_container(hydra.overrides.task, resolve=False))
+
+
+def _sweep_folder(files: list[Layer], overrides: list[str]) -> Path:
+    """Where a sweep's own files go: the out_dir that its jobs have in common; multirun where there is none."""
+    out_dir = str(last_said([*files, flags_layer(overrides)], "out_dir", RunConfig().out_dir)[0])
+    is_swept = any(o.key_or_group == "out_dir" and o.is_sweep_override() for o in map(parse_override, overrides))
+    return Path("multirun" if is_swept or "${" in out_dir else out_dir)
+
+
+def _hydra_main(job: Callable[[], Any], argv: list[str]) -> int:
     """Hand translated argv to hydra.main. HYDRA_FULL_ERROR makes it raise, so that the errors are told by us."""
     import hydra
     from hydra.core.utils import env_override
 
     _register()
 
-    def task(config: Any) -> None:
-        job(config)
+    def task(config: Any) -> Any:
+        return job()
 
     before = sys.argv
     sys.argv = [before[0], *argv]

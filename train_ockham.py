@@ -23,6 +23,8 @@ import configurator
 from model import GPT, GPTConfig
 from ockham import checkpoint, rundir
 from ockham.anchor import Anchor
+from ockham.audit.record import audit_record, write_audit
+from ockham.audit.shown import audit_table
 from ockham.config import RunConfig
 from ockham.console import Screen
 from ockham.data import GPT2_VOCAB, Batch, BatchSource, Corpus, open_corpus
@@ -34,7 +36,7 @@ from ockham.files import write_text
 from ockham.hardware import device_peak_flops
 from ockham.learner import OckhamLearner
 from ockham.ledger import BACKWARD, FORWARD
-from ockham.optim import build_optimizer, build_schedule
+from ockham.optim import build_average, build_optimizer, build_schedule
 from ockham.plugins import LoggerPlugin, PluginHost
 from ockham.precision import Precision, pick_precision
 from ockham.presets import build_plugins
@@ -57,7 +59,7 @@ def main(config: RunConfig, provenance: configurator.Provenance) -> int:
     screen, stop = Screen(ranks.is_main), Stop(ranks, config.max_hours)
     set_up_torch(config)
     corpus = open_corpus(ROOT / config.data_dir / config.dataset)
-    precision = pick_precision(config.dtype, ranks.device, config.optimizer.bf16_preferred)
+    precision = pick_precision(config.dtype, ranks.device, config.optimizer)
     model, saved = build_model(config, corpus, ranks, precision)
     config = with_facts(config, model, corpus, screen)
     block_size, micro_steps = config.block_size, config.optimizer.accumulate_steps // ranks.world
@@ -75,6 +77,7 @@ def main(config: RunConfig, provenance: configurator.Provenance) -> int:
     run = open_run(config, provenance, learner, model, corpus, saved)
     peak_flops = config.peak_flops or device_peak_flops(ranks.device, precision.dtype)
     introduce(config, corpus, model, learner, micro_steps, screen)
+    audit(config, provenance.argv, learner, corpus, screen)
     with screen, stop:
         while True:
             step = learner.iter_num
@@ -218,6 +221,8 @@ def build_learner(config: RunConfig, model: GPT, ranks: Ranks, precision: Precis
             config.anchor.patience,
         ),
         schedule=build_schedule(config),
+        clock=config.scheduler.clock,
+        average=build_average(model, config.optimizer.ema.decay),
         lambda_ockham=config.lambda_ockham,
         surprise_threshold=config.surprise_threshold,
         consolidate_interval=config.consolidate_interval,
@@ -298,6 +303,25 @@ def introduce(config: RunConfig, corpus: Corpus, model: GPT, learner: OckhamLear
         screen.say(f"already at iteration {learner.iter_num} of {config.max_iters}: only evaluating; --max_iters=N goes on")
 
 
+def audit(config: RunConfig, argv: list[str], learner: OckhamLearner, corpus: Corpus, screen: Screen) -> None:
+    """What is needed to repeat the run: audit.md, audit.json, and the optimizer's table."""
+    if not learner.ranks.is_main or config.eval_only:
+        return
+    record = audit_record(
+        config,
+        groups=learner.optimizer.param_groups,
+        corpus=corpus.folder,
+        argv=argv,
+        iteration=learner.iter_num,
+        device=learner.ranks.device,
+        dtype=learner.precision.name,
+        world=learner.ranks.world,
+    )
+    write_audit(Path(config.out_dir), record, config.optimizer)
+    if config.optimizer.rich_console:
+        screen.table(audit_table(record))
+
+
 def batches(source: BatchSource, step: int, micro_steps: int) -> list[Batch]:
     """This rank's micro-batches of a step."""
     return [source.batch(step, micro) for micro in range(micro_steps)]
@@ -310,7 +334,8 @@ def evaluate(
     began = time.monotonic()
     if is_last and run.is_open:
         run.save_complete()  # a long sweep may be cut off
-    result = evaluator(run.model, step)
+    with run.learner.evaluated_weights():
+        result = evaluator(run.model, step)
     if result is None:
         return
     screen.evaluation(step, result)
@@ -328,18 +353,27 @@ def finish(
     config: RunConfig, corpus: Corpus, run: rundir.Run, evaluator: Evaluator, trackers: Trackers, screen: Screen, stop: Stop
 ) -> int:
     """After the last iteration the loss on the whole val split; else a save. Then table and report."""
-    step = run.learner.iter_num
+    step, figures = run.learner.iter_num, dict[str, Any]()
+    if run.final_evaluation and evaluator.is_estimate:
+        run.final_evaluation = None
+        with run.learner.evaluated_weights():
+            whole = evaluator(run.model, step, whole=True)
+        if whole:
+            screen.evaluation(step, whole)
+            run.record_final(whole)
+    if config.eval_calibration and (config.eval_only or run.final_evaluation):
+        with run.learner.evaluated_weights():
+            calibration = evaluator.calibration(run.model)
+        if calibration:
+            screen.calibration(step, calibration)
+            figures = calibration.figures()
     if not config.eval_only:
-        if run.final_evaluation and evaluator.is_estimate:
-            run.final_evaluation = None
-            if whole := evaluator(run.model, step, whole=True):
-                screen.evaluation(step, whole)
-                run.record_final(whole)
         is_done = run.final_evaluation is not None and not stop.requested()
         if not is_done:
             run.save_complete()
             screen.say(f"stopped by {stop.reason} at iteration {step}; last.pt is saved, --init_from=resume goes on")
-        close_run(config, run, run.summary(corpus.floor, evaluator.is_estimate), "done" if is_done else stop.reason, screen)
+        summary = run.summary(corpus.floor, evaluator.is_estimate) | figures
+        close_run(config, run, summary, "done" if is_done else stop.reason, screen)
     trackers.close()
     run.ranks.close()
     return stop.exit_code

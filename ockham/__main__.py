@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .arguments import DEBUG, Parser, wants_debug
+from .arguments import DEBUG, Parser
+from .audit.command import add_audit
 from .errors import ConfigError, UsageError, WorldError
+from .experiment.tune_flags import add_tune
+from .program import run_program, wants_debug
 
 COMMANDS = """
 commands:
@@ -23,6 +26,10 @@ commands:
   ockham report RUN [RUN ...] --table                  finished runs as a Markdown table
   ockham report RUN [RUN ...] --svg FILE [--labels A,B,...]
                                                        all runs' val losses in one picture
+  ockham audit show RUN                                how a run was last started, and the command that repeats it
+  ockham audit verify RUN [--strict]                   what has changed since; exit code 1 if its config, data or code has
+  ockham tune [FILE ...] [--key=value ...] KEY=SPACE ... --study=DIR
+                                                       look for better values, confirmed on fresh seeds; ockham tune --help
 
 --debug behind any of them shows tracebacks. Exit codes: 0 done, 1 the world lacks something, 2 a usage error, 130 interrupted.
 """
@@ -37,13 +44,13 @@ def main(argv: list[str] | None = None) -> int:
     if not given:
         parser().print_help(sys.stderr)
         return UsageError.exit_code
-    return configurator.run_program(lambda: run(given), wants_debug(given))
+    return run_program(lambda: run(given), wants_debug(given))
 
 
 def run(given: list[str]) -> int:
     """Does what the verb says. Raises UsageError."""
     options, rest = parser().parse_known_args([arg for arg in given if not DEBUG.fullmatch(arg)])
-    if options.do is not explain:
+    if not options.parser.takes_rest:
         options.parser.refuse(rest)
     options.rest = [arg for arg in given if DEBUG.fullmatch(arg)] + rest
     return options.do(options)
@@ -80,6 +87,8 @@ def parser() -> Parser:
     other.add_argument("--table", action="store_true", help="print finished RUNs as a Markdown table, seeds together, instead")
     report.add_argument("--labels", metavar="A,B,...", help="names of the curves, one for each RUN, separated by commas")
     report.set_defaults(do=make_report, parser=report)
+    add_audit(verbs)
+    add_tune(verbs)
     return root
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from .errors import UsageError, nearest
+from .program import wants_debug as wants_debug  # prepare.py takes its whole command line from here
 
 DEBUG = re.compile(r"--debug(=(true|false))?", re.IGNORECASE)
 CHOICE = re.compile(r"argument (?P<what>.+?): invalid choice: (?P<got>.+?) \(choose from (?P<known>.+)\)", re.DOTALL)
@@ -73,11 +74,6 @@ class Parser(argparse.ArgumentParser):
 def one_of(names: Sequence[str]) -> str:
     """'a, b or c'."""
     return " or ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
-
-
-def wants_debug(argv: Iterable[str]) -> bool:
-    """Whether argv asks for tracebacks; needed before it can be read in full."""
-    return any(DEBUG.fullmatch(arg) and not arg.lower().endswith("false") for arg in argv)
 
 
 def fraction(text: str) -> float:

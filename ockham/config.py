@@ -152,7 +152,7 @@ class OptimizerConfig:
     name: str = option("adamw", "the group's name")
     type: str = option("AdamW", "public class of torch.optim, or Lion")
     lr: float = option(3e-4, "peak learning rate", low=0)
-    weight_decay: float = option(0.01, "weight decay", low=0)
+    weight_decay: float = option(0.0, "weight decay", low=0)
     auto_param_groups: ParamGroupConfig = option(ParamGroupConfig, "weight decay by parameter name")
     lookahead: LookaheadConfig = option(LookaheadConfig, "slow weights over any optimizer")
     ema: EmaConfig = option(EmaConfig, "averaged weights for evaluation")
@@ -226,8 +226,11 @@ class RunConfig(TrackFlags, SystemFlags, LearnerFlags, ModelFlags, DataFlags, Ev
 
     @property
     def min_lr(self) -> float:
-        """The schedule's last learning rate: scheduler.min_lr, else a tenth of the peak."""
-        return self.optimizer.lr / 10 if self.scheduler.min_lr is None else self.scheduler.min_lr
+        """The schedule's last learning rate: scheduler.min_lr, else a tenth of the peak; onecycle's by its two factors."""
+        if self.scheduler.min_lr is not None:
+            return self.scheduler.min_lr
+        is_cycle = self.scheduler.name == "onecycle"
+        return self.optimizer.lr / (self.scheduler.div_factor * self.scheduler.final_div_factor if is_cycle else 10)
 
     @property
     def warmup_steps(self) -> int:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .calibration import Calibration
 from .context import OccamContext
 from .evaluation import Evaluation
 
@@ -51,6 +52,10 @@ class Screen:
         """One line."""
         self.console.print(text)
 
+    def table(self, table: Table) -> None:
+        """A rich table, in the width that its content needs."""
+        self.console.print(table)
+
     def advance(self, iter_num: int, total: int) -> None:
         """Move the bar."""
         self.progress.update(self.task, completed=iter_num, total=total)
@@ -58,6 +63,10 @@ class Screen:
     def evaluation(self, step: int, result: Evaluation) -> None:
         """nanoGPT's evaluation line."""
         self.say(f"step {step}: train loss {result.train_loss:.4f}, val loss {result.val_loss:.4f}")
+
+    def calibration(self, step: int, result: Calibration) -> None:
+        """How right the model is on the val split, and how far it is from knowing so."""
+        self.say(f"step {step}: accuracy {result.accuracy:.2%}, expected calibration error {result.ece:.4f}")
 
     def step(self, ctx: OccamContext, seconds: float, mfu: float | None) -> None:
         """nanoGPT's iteration line, then update rate, drift and learning rate."""
@@ -88,6 +97,10 @@ def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("floor of this corpus", number(summary["floor"])),
             ("above the floor", number(summary["val_loss"] - summary["floor"])),
         ]
+    if summary.get("accuracy") is not None:
+        rows.append(("accuracy", f"{summary['accuracy']:.2%}"))
+    if summary.get("ece") is not None:
+        rows.append(("expected calibration error", f"{summary['ece']:.4f}"))
     rows += [
         ("iterations", f"{summary['iters']:,}"),
         ("update rate", f"{summary['update_rate']:.3f} (last 1,000: {summary['update_rate_recent']:.3f})"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .calibration import Calibration, CalibrationSums
 from .data import EVAL_LOGITS, EVAL_TOKENS, BatchSource, Corpus, TokenFile, sweep, to_device
 from .distributed import Ranks
 from .precision import Precision
@@ -24,6 +25,29 @@ class Evaluation:
 
 
 @torch.no_grad()
+def forwards(
+    model: torch.nn.Module,
+    windows: Iterable[torch.Tensor],
+    precision: Precision,
+    ranks: Ranks,
+    interrupted: Callable[[], bool],
+    take: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None],
+) -> None:
+    """Run the model in eval mode over windows (B, T + 1), handing each one's targets (B, T), logits (B, T, V) and loss to `take`.
+
+    Leaves off early when `interrupted()`.
+    """
+    was_training = model.training
+    model.eval()
+    for window in windows:
+        if interrupted():
+            break
+        x, y = to_device(window, ranks.device)
+        with precision.autocast():
+            take(y, *model(x, y))  # logits get no name here: they would stay while the next ones are made
+    model.train(was_training)
+
+
 def mean_loss(
     model: torch.nn.Module,
     windows: Iterable[torch.Tensor],
@@ -35,18 +59,14 @@ def mean_loss(
 
     Leaves off early when `interrupted()`: the figures are then of no use, but all ranks still meet.
     """
-    was_training = model.training
-    model.eval()
     total, tokens = 0.0, 0
-    for window in windows:
-        if interrupted():
-            break
-        x, y = to_device(window, ranks.device)
-        with precision.autocast():
-            loss = model(x, y)[1]
+
+    def take(y: torch.Tensor, logits: torch.Tensor, loss: torch.Tensor) -> None:
+        nonlocal total, tokens
         total += float(loss) * y.numel()
         tokens += y.numel()
-    model.train(was_training)
+
+    forwards(model, windows, precision, ranks, interrupted, take)
     counts = ranks.gather((total, tokens))
     tokens = sum(count for _, count in counts)
     return sum(part for part, _ in counts) / max(1, tokens), tokens
@@ -84,6 +104,15 @@ class Evaluator:
         if self.ranks.any(self.interrupted()):
             return None
         return Evaluation(train_loss, val_loss, tokens)
+
+    def calibration(self, model: torch.nn.Module) -> Calibration | None:
+        """Accuracy and calibration over the whole val split whatever the settings, or None when any rank was interrupted.
+
+        All ranks call it together: each sweeps its share.
+        """
+        sums, windows = CalibrationSums(), self._swept(self.corpus.val, 0)
+        forwards(model, windows, self.precision, self.ranks, self.interrupted, lambda y, logits, _: sums.add(logits, y))
+        return None if self.ranks.any(self.interrupted()) else sums.result(self.ranks)
 
     def _swept(self, file: TokenFile, cap: int) -> Iterable[torch.Tensor]:
         affordable = min(EVAL_TOKENS, EVAL_LOGITS // self.corpus.vocab_size) // self.block_size

@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from .anchor import Anchor
 from .context import OccamContext
 from .data import Batch, mix
 from .distributed import Ranks, gradients
-from .ledger import Ledger
+from .ledger import BACKWARD, FORWARD, Ledger
+from .optim.averages import COUNTED_IN_GROUPS, evaluated_weights, kind_of
 from .plugins import OckhamGatePlugin, PluginHost
 from .precision import Precision
 
@@ -27,8 +29,10 @@ class OckhamLearner:
 
     `model(x, y)` must give `(logits, loss)`, the loss a mean over tokens in nats. Without `optimizer` the learner makes
     AdamW at lr 1e-3; without `host`, a rack of one gate at `surprise_threshold`; without `anchor`, one at the present
-    weights with the penalty on. `schedule(iter_num)` gives the first parameter group's learning rate; every group is
-    scaled by the same factor. `clip_grad_norm` 0 or None does not clip.
+    weights with the penalty on. `schedule(tick)` gives the first parameter group's learning rate; every group is
+    scaled by the same factor. The ticks are those of `clock`: iterations; updates made; or compute units spent, in
+    iterations' worth, so that all three are the same where every batch is learned. `average` follows the weights at every
+    update and stands in for them under `evaluated_weights`. `clip_grad_norm` 0 or None does not clip.
 
     >>> learner = OckhamLearner(model=model, surprise_threshold=2.0, lambda_ockham=0.01)
     >>> ctx = learner.step((x, y))          # or a list of micro-batches
@@ -41,7 +45,9 @@ class OckhamLearner:
         host: PluginHost | None = None,
         *,
         anchor: Anchor | None = None,
-        schedule: Callable[[int], float] | None = None,
+        schedule: Callable[[float], float] | None = None,
+        clock: str = "iterations",
+        average: AveragedModel | None = None,
         lambda_ockham: float = 0.01,
         surprise_threshold: float | None = 2.0,
         consolidate_interval: int = 1000,
@@ -56,7 +62,8 @@ class OckhamLearner:
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.host = PluginHost([OckhamGatePlugin(surprise_threshold=surprise_threshold)]) if host is None else host
         self.anchor = anchor or Anchor(self.parameters)
-        self.schedule = schedule or (lambda iter_num: self.base_lrs[0])
+        self.schedule, self.clock = schedule or (lambda tick: self.base_lrs[0]), clock
+        self.average = average
         self.lambda_ockham, self.surprise_threshold = lambda_ockham, surprise_threshold
         self.consolidate_interval, self.clip_grad_norm = consolidate_interval, clip_grad_norm
         self.ranks = ranks or Ranks(self.parameters[0].device)
@@ -64,6 +71,7 @@ class OckhamLearner:
         self.seed = seed
         self.ledger = Ledger()
         self.iter_num = 0
+        self.updates = 0  # steps of the optimizer; the ledger counts micro-batches
         self.consolidations = 0
         self.consolidated_at = 0
         self.nonfinite_in_a_row = 0
@@ -72,10 +80,11 @@ class OckhamLearner:
     def step(self, batch: Batch | Sequence[Batch]) -> OccamContext:
         """One iteration on a batch, or on a list of micro-batches whose accepted gradients are averaged."""
         micros: list[Batch] = [batch] if isinstance(batch[0], torch.Tensor) else list(batch)  # type: ignore[list-item, arg-type]
+        lr = self.schedule(self._tick(len(micros)))
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         loss, task_loss, verdicts = self._single(micros[0]) if len(micros) == 1 else self._accumulate(micros)
-        ctx = self._context(task_loss, verdicts)
+        ctx = self._context(lr, task_loss, verdicts)
         if math.isfinite(task_loss):
             ctx = self.host.process_batch_start(ctx)
             if ctx.updated and (loss is not None or any(verdicts)):
@@ -86,6 +95,12 @@ class OckhamLearner:
             ctx.updated, ctx.reason_code = False, NONFINITE
         self._finish(ctx, micros)
         return ctx
+
+    def _tick(self, micro_steps: int) -> float:
+        """Where the clock stands, in iterations' worth."""
+        a_learned_iteration = (FORWARD + BACKWARD) * micro_steps
+        ticks = {"iterations": self.iter_num, "updates": self.updates, "compute": self.ledger.units / a_learned_iteration}
+        return ticks[self.clock]
 
     def _single(self, micro: Batch) -> tuple[torch.Tensor, float, tuple[bool, ...]]:
         loss = self._forward(micro)
@@ -120,12 +135,12 @@ class OckhamLearner:
     def _no_sync(self) -> AbstractContextManager[Any]:
         return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else contextlib.nullcontext()
 
-    def _context(self, task_loss: float, verdicts: tuple[bool, ...]) -> OccamContext:
+    def _context(self, lr: float, task_loss: float, verdicts: tuple[bool, ...]) -> OccamContext:
         in_force = self.anchor.in_force
         return OccamContext(
             iter_num=self.iter_num,
             task_loss=task_loss,
-            learning_rate=self.schedule(self.iter_num),
+            learning_rate=lr,
             lambda_ockham=self.lambda_ockham,
             surprise_threshold=self.surprise_threshold,
             complexity_cost=self.drift if in_force else 0.0,
@@ -185,6 +200,9 @@ class OckhamLearner:
         self.optimizer.param_groups[0]["lr"] = ctx.learning_rate  # exact, not through the quotient
         self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
+        self.updates += 1
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         ctx.reason_code = UPDATED
 
     @torch.no_grad()
@@ -238,16 +256,18 @@ class OckhamLearner:
             self.consolidated_at = self.iter_num
         return engaged
 
-    COUNTERS = ("iter_num", "consolidations", "consolidated_at", "nonfinite_in_a_row", "drift", "grad_norm")
+    def evaluated_weights(self) -> AbstractContextManager[None]:
+        """Within, the model holds what is to be evaluated: averaged weights, Lookahead's slow ones, or its own."""
+        return evaluated_weights(self.parameters, self.optimizer, self.average)
 
-    def _optimizer_type(self) -> str:
-        return type(self.optimizer).__name__
+    COUNTERS = ("iter_num", "updates", "consolidations", "consolidated_at", "nonfinite_in_a_row", "drift", "grad_norm")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the model's weights."""
         return {
             "optimizer": self.optimizer.state_dict(),
-            "optimizer_type": self._optimizer_type(),
+            "optimizer_type": kind_of(self.optimizer),
+            "average": self.average.state_dict() if self.average is not None else None,
             "anchor": self.anchor.state_dict(),
             "plugins": self.host.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
@@ -257,10 +277,13 @@ class OckhamLearner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken; learning rate and options stay as this learner was built."""
-        if state["optimizer_type"] != self._optimizer_type():
-            raise ValueError(f"saved by {state['optimizer_type']}, this is {self._optimizer_type()}")
-        options = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
+        if state["optimizer_type"] != kind_of(self.optimizer):
+            raise ValueError(f"saved by {state['optimizer_type']}, this is {kind_of(self.optimizer)}")
+        not_options = ("params", *COUNTED_IN_GROUPS)
+        options = [{k: v for k, v in g.items() if k not in not_options} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None and state["average"] is not None:  # else it begins here
+            self.average.load_state_dict(state["average"])
         for group, mine in zip(self.optimizer.param_groups, options, strict=True):
             group.update(mine)  # load_state_dict brings the checkpoint's lr, betas, weight decay and fused back
         self.anchor.load_state_dict(state["anchor"])

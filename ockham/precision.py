@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .errors import DeviceError
+from .config import OptimizerConfig
+from .errors import ConfigError, DeviceError
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -36,14 +37,22 @@ class Precision:
         return contextlib.nullcontext()
 
 
-def pick_precision(name: str, device: torch.device, bf16_preferred: bool = True) -> Precision:
+def pick_precision(name: str, device: torch.device, optimizer: OptimizerConfig | None = None) -> Precision:
     """The precision of a name on a device; auto is bfloat16 on CUDA cards that have it, else float32.
 
-    Raises DeviceError for what the device cannot do.
+    An optimizer that does not prefer bf16, or is not precision_safe, makes auto float32. Raises DeviceError for what the
+    device cannot do, ConfigError for autocast with an optimizer that is not precision_safe.
     """
+    optimizer = optimizer or OptimizerConfig()
     if name == "auto":
-        name = "bfloat16" if device.type == "cuda" and bf16_preferred and torch.cuda.is_bf16_supported() else "float32"
+        wanted = device.type == "cuda" and optimizer.bf16_preferred and optimizer.precision_safe
+        name = "bfloat16" if wanted and torch.cuda.is_bf16_supported() else "float32"
     dtype = DTYPES[name]
+    if dtype in (torch.bfloat16, torch.float16) and not optimizer.precision_safe:
+        raise ConfigError(
+            f"dtype={name} with optimizer {optimizer.name}, which says precision_safe: false; "
+            f"use --dtype=float32, or --optimizer.precision_safe=True"
+        )
     if device.type == "mps" and dtype in (torch.float64,):
         raise DeviceError("dtype=float64 is not on mps; use --dtype=float32")
     if device.type == "cuda" and dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported():

@@ -159,11 +159,11 @@ class Run:
                 f"lower the learning rate, add warm-up, or use dtype=bfloat16 or float32"
             )
         state = checkpoint.load_complete(self.out_dir)
-        now, paid = self.learner.iter_num, self.learner.ledger.state_dict()
+        now, updates, paid = self.learner.iter_num, self.learner.updates, self.learner.ledger.state_dict()
         self.model.load_state_dict(state["model"])
         self.learner.load_state_dict(state["learner"])
         self.learner.ledger.load_state_dict(paid)
-        back_to, self.learner.iter_num = self.learner.iter_num, now
+        back_to, self.learner.iter_num, self.learner.updates = self.learner.iter_num, now, updates
         self.learner.nonfinite_in_a_row, self.rolled_back = 0, True
         self.journal.write("rollback", now, to=back_to, reason_code="NONFINITE", nonfinite=nonfinite)
 
@@ -208,18 +208,19 @@ class Run:
         self._journal_evaluation(evaluation)
 
     def save_for_inference(self) -> None:
-        """ckpt.pt, in nanoGPT's keys."""
+        """ckpt.pt, in nanoGPT's keys, with the weights that were evaluated."""
         if self.ranks.is_main:
             self.journal.write("checkpoint", self.learner.iter_num, file="ckpt.pt")
-            state = checkpoint.inference_checkpoint(
-                self.model.state_dict(),
-                self.learner.optimizer.state_dict(),
-                self.model_args,
-                self.learner.iter_num,
-                self.best_val_loss,
-                self.config,
-            )
-            checkpoint.save(state, self.out_dir / "ckpt.pt")
+            with self.learner.evaluated_weights():
+                state = checkpoint.inference_checkpoint(
+                    self.model.state_dict(),
+                    self.learner.optimizer.state_dict(),
+                    self.model_args,
+                    self.learner.iter_num,
+                    self.best_val_loss,
+                    self.config,
+                )
+                checkpoint.save(state, self.out_dir / "ckpt.pt")
 
     def summary(self, floor: float | None, best_is_estimate: bool = False) -> dict[str, Any]:
         """The figures of summary.json. Losses in nats/token, times in seconds; those of an unfinished run are None."""

@@ -180,7 +180,7 @@ def test_what_is_not_of_the_grammar_is_refused_with_the_fix(argv: list[str], mes
         (["optimizer.lrr=1"], r"unknown key optimizer.lrr \(command line\) \(did you mean optimizer.lr\?\)"),
         (["--momentum=.9"], r"unknown key momentum \(command line\) \(did you mean optimizer.momentum\?\)"),
         (["anchor.patienc=3"], r"did you mean anchor.patience"),
-        (["optimizer.momentum=.9"], r"momentum belongs to muon, sgd; the optimizer is adamw"),
+        (["optimizer.momentum=.9"], r"momentum belongs to muon, rmsprop, sgd; the optimizer is adamw"),
         (["--beta2=.9", "optimizer=sgd"], r"beta2 belongs to adam, adamw, muon; the optimizer is sgd"),
         (["optimizer=muonn"], r"optimizer must be one of .*, got 'muonn' .*\(did you mean muon\?\)"),
         (["--learning_rate=abc"], r"learning_rate must be float, got 'abc' \(command line\)"),

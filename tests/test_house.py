@@ -12,6 +12,7 @@ LEAVES = {"online", "dashboard", "experiment"}
 BELOW = {
     "errors": set(),
     "typed": {"errors"},
+    "program": {"errors"},
     "config": {"errors", "typed"},
     "context": {"errors"},
     "plugins": {"typed", "context", "errors", "plugins"},
@@ -19,8 +20,9 @@ BELOW = {
     "configuration": {"config", "configuration", "errors", "optim", "presets", "typed"},
     "anchor": {"errors"},
     "ledger": set(),
-    "precision": {"errors"},
+    "precision": {"config", "errors"},
     "distributed": {"errors"},
+    "calibration": {"distributed"},
     "hardware": set(),
     "tokenizer": {"errors"},
     "data": {"tokenizer", "errors"},

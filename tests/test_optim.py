@@ -1,55 +1,18 @@
-"""Schedules against closed forms and torch's, parameter groups against a hand-written list, two optimizers as one."""
+"""Parameter groups against a hand-written list, two optimizers as one, classes, options and kernels that are not there."""
 
 import copy
-import math
 
 import pytest
 import torch
 
-from ockham.config import OptimizerConfig, RunConfig, SchedulerConfig
-from ockham.errors import ConfigError
-from ockham.optim import build_optimizer, build_schedule, parameter_groups
+from ockham.config import OptimizerConfig, ParamGroupConfig
+from ockham.configuration.keys import group_choices
+from ockham.errors import ConfigError, WorldError
+from ockham.optim import build_optimizer, parameter_groups
 from ockham.optim.groups import trainable
 from ockham.typed import from_mapping
 
 CPU = torch.device("cpu")
-
-
-def schedule(name, **kw):
-    given = SchedulerConfig(name=name, **kw)
-    return build_schedule(RunConfig(optimizer=OptimizerConfig(lr=1e-3), scheduler=given, max_iters=100))
-
-
-def test_cosine_agrees_with_torch():
-    reference = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3)
-    oracle = torch.optim.lr_scheduler.CosineAnnealingLR(reference, T_max=100, eta_min=1e-4)
-    ours = schedule("cosine")
-    for tick in range(101):
-        assert ours(tick) == pytest.approx(reference.param_groups[0]["lr"], abs=1e-9)
-        reference.step()
-        oracle.step()
-
-
-def test_linear_and_constant_follow_their_closed_form():
-    assert schedule("linear", min_lr=0.0)(25) == pytest.approx(0.75e-3)
-    assert {schedule("constant")(t) for t in (0, 50, 1000)} == {1e-3}
-
-
-def test_warm_up_rises_from_above_zero_to_the_peak():
-    ours = schedule("cosine", warmup_steps=9)
-    assert [ours(t) for t in range(9)] == pytest.approx([1e-3 * (t + 1) / 10 for t in range(9)])
-    assert ours(9) == pytest.approx(1e-3)
-
-
-def test_decay_ends_at_min_lr_and_stays():
-    ours = schedule("cosine", decay_steps=40, min_lr=2e-5)
-    assert ours(40) == ours(41) == ours(10_000) == 2e-5
-    assert ours(20) == pytest.approx(2e-5 + 0.5 * (1e-3 - 2e-5) * (1 + math.cos(math.pi / 2)))
-
-
-def test_hook_off_means_no_schedule():
-    config = RunConfig(optimizer=OptimizerConfig(lr=1e-3, scheduler_hook=False), scheduler=SchedulerConfig(warmup_steps=50))
-    assert build_schedule(config)(0) == 1e-3
 
 
 def test_groups_match_a_hand_written_list(tiny_model):
@@ -132,3 +95,128 @@ def test_absent_fused_kernel_falls_back_announced(tiny_model):
     optimizer, notes = build_optimizer(tiny_model(), config, CPU)
     assert isinstance(optimizer, torch.optim.Adadelta)
     assert "no fused kernel" in notes[0]
+
+
+def shipped(name, **changes):
+    """The config of a file in config/optimizer/."""
+    return from_mapping(OptimizerConfig, {**group_choices("optimizer")[name], **changes})
+
+
+SHIPPED = [name for name in group_choices("optimizer") if name != "lookahead"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("tied", [True, False])
+def test_every_parameter_is_in_exactly_one_group(tiny_model, name, tied):
+    model = tiny_model(bias=True)
+    if not tied:
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    optimizer, notes = build_optimizer(model, shipped(name), CPU)
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert len(held) == len(set(held))
+    assert set(held) == {id(p) for p in model.parameters()}
+    assert notes == []
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_optimizer_lowers_the_loss(tiny_model, batch, name):
+    model = tiny_model()
+    optimizer, _ = build_optimizer(model, shipped(name, lr=3e-3), CPU)
+    losses = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = model(*batch(0))[1]
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_file_states_the_whole_contract(name):
+    """spec/optimizer_configs.md, section 2."""
+    stated = group_choices("optimizer")[name]
+    assert {"name", "type", "lr", "weight_decay", "auto_param_groups", "lookahead", "scheduler_hook", "warmup_steps",
+            "clip_grad_norm", "accumulate_steps", "precision_safe", "bf16_preferred", "fused", "detect_anomaly", "log_config",
+            "rich_console", "hash_to_debuglog", "export_json"} <= set(stated)  # fmt: skip
+    assert set(stated["lookahead"]) == {"enabled", "alpha", "k"}
+
+
+def test_optimizer_files_hold_the_contracts_values():
+    adamw, adam, sgd = (group_choices("optimizer")[name] for name in ("adamw", "adam", "sgd"))
+    assert (adamw["lr"], adamw["weight_decay"], adamw["betas"], adamw["eps"], adamw["amsgrad"]) == (
+        3e-4,
+        1e-2,
+        [0.9, 0.999],
+        1e-8,
+        False,
+    )
+    assert (adam["lr"], adam["betas"]) == (3e-4, [0.9, 0.999])
+    assert (sgd["lr"], sgd["momentum"], sgd["dampening"], sgd["nesterov"], sgd["weight_decay"]) == (1e-2, 0.9, 0.0, True, 0.0)
+
+
+def test_adams_decay_is_coupled_and_adamws_is_not():
+    """With no gradient of the loss, AdamW shrinks a weight by lr * decay; Adam normalises the decay's gradient: a step of lr."""
+    weight = torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.tensor([2.0]))})
+    for name, moved in (("adamw", 2.0 * 1e-2 * 0.1), ("adam", 1e-2)):
+        weight["w"].data.fill_(2.0)
+        weight["w"].grad = torch.zeros(1)
+        optimizer, _ = build_optimizer(weight, shipped(name, lr=1e-2, weight_decay=0.1), CPU)
+        optimizer.step()
+        assert weight["w"].item() == pytest.approx(2.0 - moved, rel=1e-5)
+
+
+def test_a_pattern_of_the_users_own_must_be_in_some_name(tiny_model):
+    groups = {"no_decay_patterns": ["ln", "wtte"]}
+    with pytest.raises(ConfigError, match=r"'wtte' is in no parameter's name \(did you mean wte\?\)"):
+        build_optimizer(tiny_model(), shipped("adamw", auto_param_groups=groups), CPU)
+    build_optimizer(tiny_model(), shipped("adamw", auto_param_groups={**groups, "enabled": False}), CPU)
+    assert "bn" in ParamGroupConfig().no_decay_patterns  # the defaults may be in none
+
+
+def test_own_patterns_reach_muons_matrices_too(tiny_model):
+    groups = {"no_decay_patterns": ["c_proj", "ln"], "override_no_decay_weight": 0.25}
+    optimizer, _ = build_optimizer(tiny_model(n_layer=1), shipped("muon", auto_param_groups=groups), CPU)
+    decays = [(g["weight_decay"], len(g["params"])) for g in optimizer.param_groups]
+    assert decays == [(0.0, 2), (0.25, 2), (0.1, 2), (0.25, 3)]  # matrices: the rest, c_proj; AdamW: wte and wpe, three norms
+
+
+def test_classes_that_a_step_cannot_serve_are_refused(tiny_model):
+    for name, why in (("LBFGS", "several times"), ("SparseAdam", "sparse"), ("Lookahead", "optimizer.base")):
+        with pytest.raises(ConfigError, match=why):
+            build_optimizer(tiny_model(), OptimizerConfig(type=name), CPU)
+
+
+def test_option_of_another_class_names_the_classes_that_take_it(tiny_model):
+    with pytest.raises(ConfigError, match=r"optimizer.momentum is not taken by AdamW; Muon, RMSprop, SGD take it"):
+        build_optimizer(tiny_model(), from_mapping(OptimizerConfig, {"momentum": 0.9}), CPU)
+
+
+def test_weight_decay_without_effect_is_told(tiny_model):
+    _, notes = build_optimizer(tiny_model(), OptimizerConfig(name="rprop", type="Rprop", weight_decay=0.1), CPU)
+    assert notes == ["optimizer.weight_decay = 0.1 has no effect: Rprop has no weight decay"]
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "muon"])
+def test_fused_kernel_is_used_where_there_is_one(tiny_model, name):
+    optimizer, _ = build_optimizer(tiny_model(), shipped(name, fused=True), CPU)
+    adamw_part = optimizer.parts[1] if name == "muon" else optimizer
+    assert all(group["fused"] for group in adamw_part.param_groups)
+
+
+def test_fused_kernel_that_fails_in_its_first_step_falls_back_announced(tiny_model, monkeypatch):
+    class Picky(torch.optim.SGD):
+        def step(self, closure=None):
+            if self.param_groups[0]["fused"]:
+                raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(torch.optim, "SGD", Picky)
+    optimizer, notes = build_optimizer(tiny_model(), shipped("sgd", fused=True), CPU)
+    assert notes == ["optimizer.fused: not on cpu (no such kernel); the ordinary kernel is used"]
+    assert not optimizer.param_groups[0]["fused"]
+
+
+def test_missing_package_says_what_to_install(tiny_model, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pytorch_optimizer", None)
+    with pytest.raises(WorldError, match=r"pip install -e '\.\[optim\]'"):
+        build_optimizer(tiny_model(), OptimizerConfig(name="lion", type="Lion"), CPU)

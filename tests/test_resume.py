@@ -117,6 +117,34 @@ def test_resume_is_bit_exact_in_every_precision_and_optimizer(corpus, tmp_path, 
     assert journal(straight) == journal(stopped)
 
 
+OPTIMIZERS = ["adamw", "adam", "sgd", "rmsprop", "adafactor", "lion", "muon"]
+AROUND = {
+    "lookahead": ["optimizer.lookahead.enabled=true", "optimizer.lookahead.k=6"],  # 17 iterations at rate .6 end inside a cycle
+    "lookahead, fused": ["optimizer.lookahead.enabled=true", "optimizer.lookahead.k=6", "optimizer.fused=true"],
+    "average": ["optimizer.ema.decay=0.9"],
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_resume_is_bit_exact_inside_a_lookahead_cycle_and_of_an_average(corpus, tmp_path, monkeypatch, name, around):
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    more = [f"optimizer={name}", *AROUND[around], "--max_iters=26", "--lr_decay_iters=26", "--eval_interval=13", "--n_layer=1"]
+    assert train(arguments(corpus, straight, *more)) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(train_ockham, "Stop", interrupted_at(17))
+        assert train(arguments(corpus, stopped, *more)) == 143
+    state = end_state(stopped)["learner"]
+    if "average" in around:
+        assert state["average"]["n_averaged"] == state["counters"]["updates"] > 0
+    else:
+        groups = state["optimizer"]["base_optimizer"]
+        assert 0 < (groups.get("parts") or [groups])[0]["param_groups"][0]["counter"] == state["counters"]["updates"] % 6
+    assert train(arguments(corpus, stopped, *more, "--init_from=resume")) == 0
+    assert differences(end_state(straight), end_state(stopped)) == []
+    assert journal(straight) == journal(stopped)
+
+
 def test_rack_acts_in_that_run(straight):
     """What the comparison above is worth: batches were skipped, parameters moved, the anchor consolidated, noise drawn."""
     events = journal(straight)
@@ -141,6 +169,10 @@ def forget_weights(state):
 def forget_optimizer(state):
     for tensor in tensors(state["learner"]["optimizer"]["state"]):
         tensor.zero_()
+
+
+def forget_updates(state):
+    state["learner"]["counters"]["updates"] += 1
 
 
 def forget_anchor(state):

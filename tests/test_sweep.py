@@ -1,76 +1,152 @@
-"""Sweeps: one folder for each job, one exit code for all, and no job started when one of them cannot run."""
+"""Sweeps: a process and a folder for each job, one exit code for all, and no job started when one of them cannot run."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from job_scripts import stand_in, wait_for
 
-from configurator import Provenance, run
-from ockham.config import RunConfig
+import configurator
+from configurator import resolve
 from ockham.configuration import sweep
-from ockham.errors import CorpusError
+from ockham.configuration.command import translate
+from ockham.configuration.files import CONFIG_DIR, read_config
+from ockham.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
+JOBLIB = "hydra/launcher=joblib"
+# A program that reads its command line as train_ockham.py does, and writes down what it was asked.
+PROGRAM = f"""
+import json, os, sys
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+import configurator
+
+def main(config, provenance):
+    out = Path(config.out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    said = {{"rack": len(config.rack), "optimizer": config.optimizer.type, "name": config.wandb_run_name}}
+    (out / "config.yaml").write_text(configurator.config_as_yaml(config, provenance))
+    (out / "summary.json").write_text(json.dumps(said))
+
+if __name__ == "__main__":
+    code = configurator.run(main, script=Path(__file__))
+    assert "torch" not in sys.modules, "slow start"
+    sys.exit(code)
+"""
 
 
 @pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _in_an_empty_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
 
 
-def collected(*argv: str) -> list[RunConfig]:
-    seen: list[RunConfig] = []
-    assert run(lambda c, p: seen.append(c), list(argv)) == 0
-    return seen
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    return stand_in(tmp_path)
 
 
-def test_a_sweep_gives_each_job_its_own_folder_and_preset(tmp_path: Path) -> None:
-    got = collected("-m", "preset=balanced,none", "seed=1,2", "--out_dir=o", "--dataset=a,b")
-    assert [(c.preset, c.seed, c.out_dir) for c in got] == [
-        ("balanced", 1, "o/0_preset=balanced,seed=1"), ("balanced", 2, "o/1_preset=balanced,seed=2"),
-        ("none", 1, "o/2_preset=none,seed=1"), ("none", 2, "o/3_preset=none,seed=2"),
+def run(script: Path, *argv: str) -> int:
+    return configurator.run(lambda c, p: pytest.fail("ran in the sweep's own process"), list(argv), script)
+
+
+def planned(*argv: str) -> list[sweep.Planned]:
+    """The jobs of a sweep, none of them started."""
+    return configurator.plan_sweep(translate([*argv, *["-m"] * ("-m" not in argv)]))
+
+
+def record(folder: str = "out") -> list[dict[str, Any]]:
+    jobs: list[dict[str, Any]] = json.loads((Path(folder) / "sweep.json").read_text())["jobs"]
+    return jobs
+
+
+def statuses(folder: str = "out") -> dict[str, str]:
+    return {job["name"]: job["status"] for job in record(folder)}
+
+
+def parent(script: Path, *argv: str) -> subprocess.Popen[str]:
+    """A sweep in a process and a process group of its own, as a terminal starts it."""
+    code = f"import sys, configurator, pathlib; sys.exit(configurator.run(None, sys.argv[1:], pathlib.Path({str(script)!r})))"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "-m", *argv],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0,
+    )  # fmt: skip
+
+
+# ---------------------------------------- jobs
+
+
+def test_each_job_has_a_process_and_a_folder_of_its_own(script: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(script, "-m", "preset=balanced,none", "seed=1,2", "--out_dir=o", "--wandb_run_name=a,b") == 0
+    names = ["0_preset=balanced,seed=1", "1_preset=balanced,seed=2", "2_preset=none,seed=1", "3_preset=none,seed=2"]
+    assert [(job["name"], job["out_dir"], job["status"]) for job in record("o")] == [(n, f"o/{n}", "done") for n in names]
+    pids = {json.loads(Path("o", name, "summary.json").read_text())["pid"] for name in names}
+    assert len(pids | {os.getpid()}) == 5
+    assert sorted(path.name for path in Path().iterdir()) == ["o"]
+    assert json.loads(Path("o", names[0], "argv.json").read_text()) == [
+        "preset=balanced", "seed=1", "wandb_run_name='a,b'", f"out_dir='o/{names[0]}'",
     ]  # fmt: skip
-    assert {c.dataset for c in got} == {"a,b"}
-    assert [bool(c.rack) for c in got] == [True, True, False, False]
-    assert [p.name for p in tmp_path.iterdir()] == ["o"]
+    out = capfd.readouterr().out
+    assert [line for line in out.splitlines() if line.startswith("job 0")] == ["job 0_preset=balanced,seed=1"]
+    assert f"trained o/{names[3]}" in out
 
 
-def test_a_sweep_over_groups_and_over_folders() -> None:
-    assert [(c.optimizer.name, c.out_dir) for c in collected("-m", "optimizer=glob(*)")] == [
-        (name, f"out/{i}_optimizer={name}") for i, name in enumerate(["adam", "adamw", "muon", "sgd"])
-    ]
-    assert [c.out_dir for c in collected("-m", "out_dir=a,b")] == ["a", "b"]
+def test_a_sweep_over_groups_and_over_folders(script: Path) -> None:
+    assert [job.out_dir for job in planned("optimizer=glob(s*)")] == ["out/0_optimizer=sgd"]
+    assert run(script, "-m", "out_dir=a,b") == 0
+    assert [job["out_dir"] for job in record("multirun")] == ["a", "b"]
 
 
-def test_a_failed_job_gives_the_sweeps_exit_code_and_the_others_run(capsys: pytest.CaptureFixture[str]) -> None:
-    seen: list[int] = []
-
-    def main(c: RunConfig, p: Provenance) -> None:
-        seen.append(c.seed)
-        if c.seed == 1:
-            raise CorpusError("no corpus here")
-
-    assert run(main, ["-m", "seed=1,2"]) == 1
-    assert seen == [1, 2]
-    assert capsys.readouterr().err == "error: no corpus here\n"
-
-
-def test_ctrl_c_ends_the_sweep() -> None:
-    seen: list[int] = []
-
-    def main(c: RunConfig, p: Provenance) -> None:
-        seen.append(c.seed)
-        raise KeyboardInterrupt
-
-    assert run(main, ["-m", "seed=1,2"]) == 130
-    assert seen == [1]
+def test_a_job_reads_its_arguments_as_the_sweep_did_and_torch_is_not_loaded(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    Path("mine.py").write_text("out_dir = 'o'\nmax_iters = 7\n")
+    argv = ["mine.py", "preset=balanced,none", "--optimizer=sgd", "-m", "--wandb_run_name=it's {a,b} ${x}", "--learning_rate=0.5"]
+    done = subprocess.run([sys.executable, program, *argv], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name, rack in (("0_preset=balanced", True), ("1_preset=none", False)):
+        said = json.loads(Path("o", name, "summary.json").read_text())
+        assert (bool(said["rack"]), said["optimizer"], said["name"]) == (rack, "SGD", "it's {a,b} ${x}")
+        config = yaml.safe_load(Path("o", name, "config.yaml").read_text())
+        assert (config["out_dir"], config["max_iters"], config["optimizer"]["lr"]) == (f"o/{name}", 7, 0.5)
 
 
-def test_a_sweep_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_and_killed_jobs_leave_the_others_running(script: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(script, "-m", "dataset=fail,kill,good") == 1
+    jobs = record()
+    assert [(job["status"], job["exit_code"]) for job in jobs] == [("failed", 1), ("killed by SIGKILL", -9), ("done", 0)]
+    assert (jobs[0]["error"], jobs[2]["val_loss"], jobs[2]["best_val_loss"]) == ("no corpus here", 1.5, 1.25)
+    assert (jobs[2]["updates"], jobs[2]["compute_units"], jobs[2]["overrides"]) == (5, 15.0, ["dataset=good"])
+    said = capfd.readouterr()
+    assert said.err == "error: no corpus here\n"
+    assert "1_dataset=kill  killed by SIGKILL" in said.out
+
+
+def test_a_sweep_under_torchrun_is_refused(
+    script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert run(lambda c, p: None, ["-m", "seed=1,2"]) == 2
+    assert run(script, "-m", "seed=1,2") == 2
     assert "torchrun" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("quiet", ["--dry_run", "--eval_only"])
+def test_a_sweep_that_writes_nothing_leaves_no_record(script: Path, quiet: str) -> None:
+    assert run(script, "-m", "dataset=good,fail", quiet) == 1
+    assert sorted(path.name for path in Path().rglob("*.json")) == ["argv.json", "argv.json", "summary.json"]
+
+
+# ---------------------------------------- mistakes
 
 
 @pytest.mark.parametrize(
@@ -78,33 +154,36 @@ def test_a_sweep_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch, caps
     [
         (["preset=none,blanced"], r"job 1_preset=blanced: .*balanced"),
         (["seed=1,-2"], r"job 1_seed=-2: seed must be in [0, 9223372036854775807], got -2 (command line); no job was started"),
-        (["optimizer=adamw,muonn"], r"optimizer must be one of adam, adamw, muon, sgd, got 'muonn' (command line) (did you mean"),
-        (["optimizer=adamw,sgd", "--beta2=0.9"], r"job 1_optimizer=sgd: beta2 belongs to adam, adamw, muon"),
+        (["seed=1,-2", JOBLIB, "hydra.launcher.n_jobs=2"], r"job 1_seed=-2: seed must be in"),
+        (["optimizer=adamw,muonn"], r"optimizer must be one of .*, got 'muonn' (command line) (did you mean"),
+        (["optimizer=adamw,sgd", "--beta2=0.9"], r"job 1_optimizer=sgd: beta2 belongs to adam, adamw"),
         (["seed=1,2", "out_dir=a,b"], r"job 2_seed=2,out_dir=a: out_dir a is that of job 0_seed=1,out_dir=a too"),
         (["seed=1,2", "scheduler.name=linear,consin"], r"scheduler must be one of"),
     ],
 )
 def test_a_mistake_in_any_job_is_found_before_the_first_starts(
-    argv: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    argv: list[str], message: str, script: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(lambda c, p: pytest.fail("ran"), ["-m", *argv]) == 2
+    assert run(script, "-m", *argv) == 2
     said = capsys.readouterr()
     for part in message.split(".*"):
         assert part in said.err
     assert len(said.err.splitlines()) == 1
     assert said.out == ""
-    assert list(tmp_path.iterdir()) == []
+    assert list(Path().iterdir()) == []
 
 
-def test_a_folder_that_holds_a_run_stops_the_sweep_unless_it_may_be_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_holds_a_run_stops_the_sweep_unless_it_may_be_replaced(
+    script: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     old = Path("out/1_seed=2")
     old.mkdir(parents=True)
     (old / "journal.jsonl").touch()
-    assert run(lambda c, p: pytest.fail("ran"), ["-m", "seed=1,2"]) == 2
+    assert run(script, "-m", "seed=1,2") == 2
     assert "job 1_seed=2: out_dir out/1_seed=2 already holds a run" in capsys.readouterr().err
-    for more in ("--overwrite", "--init_from=resume", "--dry_run"):
-        (old / "config.yaml").touch()
-        assert len(collected("-m", "seed=1,2", more)) == 2
+    assert not Path("out/0_seed=1").exists()
+    for more in ("--dry_run", "--eval_only", "--overwrite"):
+        assert len(planned("seed=1,2", more)) == 2
 
 
 def test_a_runs_files_are_those_of_the_trainer(tmp_path: Path) -> None:
@@ -116,6 +195,168 @@ def test_a_runs_files_are_those_of_the_trainer(tmp_path: Path) -> None:
         (tmp_path / name).unlink()
 
 
-def test_another_launcher_is_not_rehearsed() -> None:
-    assert sweep.can_rehearse(["++seed=1,2", "optimizer=sgd"])
-    assert not sweep.can_rehearse(["++seed=1,2", "hydra/launcher=joblib"])
+def test_another_launcher_is_rehearsed_and_another_sweeper_is_not() -> None:
+    assert sweep.own_sweeper(["++seed=1,2", "optimizer=sgd", JOBLIB])
+    assert not sweep.own_sweeper(["++seed=1,2", "hydra/sweeper=optuna"])
+    assert sweep.rehearsed(["++seed=1,2", JOBLIB, "hydra.launcher.n_jobs=2"]) == ["++seed=1,2", "hydra/launcher=basic"]
+
+
+# ---------------------------------------- resume
+
+
+def test_a_sweep_is_resumed_job_by_job(script: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(script, "-m", "dataset=good,fail,kill", "seed=1") == 1
+    pid = json.loads(Path("out/0_dataset=good/summary.json").read_text())["pid"]
+    Path("out/1_dataset=fail/last.pt").touch()
+    Path("out/1_dataset=fail/config.yaml").touch()
+    Path("out/2_dataset=kill/journal.jsonl").touch()  # killed before its first checkpoint
+    capfd.readouterr()
+    assert run(script, "-m", "dataset=good,fail,kill", "seed=1", "--init_from=resume") == 1
+    told = [line for line in capfd.readouterr().out.splitlines() if line.startswith("job ") and "status" not in line]
+    assert told == ["job 0_dataset=good: done, left as it is", "job 1_dataset=fail: resumed", "job 2_dataset=kill"]
+    argv = {name: json.loads(Path("out", name, "argv.json").read_text()) for name in statuses()}
+    assert "init_from='resume'" in argv["1_dataset=fail"]
+    assert not any("init_from" in arg for arg in argv["2_dataset=kill"])
+    assert "overwrite=true" in argv["2_dataset=kill"]
+    assert json.loads(Path("out/0_dataset=good/summary.json").read_text())["pid"] == pid
+    assert list(statuses().values()) == ["done", "failed", "killed by SIGKILL"]
+
+
+def test_weights_without_a_state_to_resume_are_not_overwritten(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = Path("out/0_seed=1")
+    old.mkdir(parents=True)
+    for name in ("ckpt.pt", "journal.jsonl"):
+        (old / name).touch()
+    assert run(script, "-m", "seed=1,2", "--init_from=resume") == 2
+    assert "job 0_seed=1: out_dir out/0_seed=1 already holds a run" in capsys.readouterr().err
+
+
+# ---------------------------------------- signals, launchers
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_job_that_runs_and_the_sweep(script: Path, number: signal.Signals) -> None:
+    process = parent(script, "dataset=good,wait,bad")
+    wait_for(Path("out/1_dataset=wait/waits"))
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert Path("out/1_dataset=wait/last.pt").exists()
+    assert list(statuses().values()) == ["done", "interrupted", "not started"]
+    assert "2_dataset=bad   not started" in out
+
+
+def test_joblib_runs_jobs_side_by_side_and_a_signal_ends_them(script: Path) -> None:
+    process = parent(script, "dataset=wait", "seed=1,2,3", JOBLIB, "hydra.launcher.n_jobs=2")
+    wait_for(Path("out/0_seed=1/waits"), Path("out/1_seed=2/waits"))
+    process.send_signal(signal.SIGTERM)  # to the parent alone
+    process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert list(statuses().values()) == ["interrupted", "interrupted", "not started"]
+    assert Path("out/1_seed=2/last.pt").exists()
+
+
+def test_ctrl_c_to_all_of_joblibs_processes_lets_the_jobs_save(script: Path) -> None:
+    process = parent(script, "dataset=wait", "seed=1,2", JOBLIB, "hydra.launcher.n_jobs=4")  # two workers have nothing to do
+    wait_for(Path("out/0_seed=1/waits"), Path("out/1_seed=2/waits"))
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert statuses() == {"0_seed=1": "interrupted", "1_seed=2": "interrupted"}
+    assert all(Path("out", name, "last.pt").exists() for name in statuses())
+
+
+def test_joblibs_jobs_are_recorded_as_others_are(script: Path) -> None:
+    assert run(script, "-m", "dataset=good,kill,fail", JOBLIB, "hydra.launcher.n_jobs=2") == 1
+    assert list(statuses().values()) == ["done", "killed by SIGKILL", "failed"]
+
+
+def test_jobs_that_a_sweeper_makes_up_are_looked_at_one_by_one(
+    script: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(configurator, "own_sweeper", lambda overrides: False)  # Hydra's own stands in for another
+    assert run(script, "-m", "seed=1,-2") == 1
+    assert [(job["name"], job["status"], job["exit_code"]) for job in record()] == [("0_seed=1", "done", 0), ("1", "failed", 2)]
+    assert capfd.readouterr().err.startswith("error: job 1: seed must be in")
+
+
+# ---------------------------------------- sweeps in files
+
+
+def overrides(text: str, *argv: str, name: str = "mine.yaml") -> list[str]:
+    Path(name).write_text(text)
+    return configurator.read_files(translate([name, *argv]))[1]
+
+
+def test_a_file_may_hold_a_sweep() -> None:
+    text = "seed: 3\nsweep:\n  optimizer: [adamw, sgd]\n  learning_rate: [1e-3, 3e-4]\n  max_iters: range(1,4)\n"
+    assert overrides(text, "-m") == ["optimizer='adamw','sgd'", "++learning_rate=0.001,0.0003", "++max_iters=range(1,4)"]
+    assert overrides("sweep = {'seed': (1, 2)}", "-m", name="mine.py") == ["++seed=1,2"]
+
+
+def test_the_command_line_wins_over_a_files_sweep_by_any_name_of_the_key() -> None:
+    text = "sweep:\n  optimizer: [adamw, sgd]\n  learning_rate: [1e-3, 3e-4]\n"
+    assert overrides(text, "-m", "optimizer.name=adam", "optimizer.lr=1,2") == ["++optimizer.name=adam", "++optimizer.lr=1,2"]
+    assert overrides(text, "optimizer=adam", "--learning_rate=1") == ["optimizer=adam", "++learning_rate=1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sweep: {seed: [1, 2]}", r"mine.yaml holds a sweep: add -m for one run each, or give seed one value"),
+        ("sweep: [1]", r"mine.yaml: sweep must hold key: \[value, ...\] lines, got a list"),
+        ("sweep: {seed: 3}", r"mine.yaml: sweep: seed must be a list of values, or text such as 'range\(1,4\)', got 3"),
+        ("sweep: {sede: [1]}", r"unknown key sede \(mine.yaml: sweep\) \(did you mean seed\?\)"),
+        ("sweep: {optimizer: [adamw, sdg]}", r"optimizer must be one of .*got 'sdg' \(mine.yaml: sweep\)"),
+    ],
+)
+def test_a_files_sweep_that_cannot_be_used_is_named(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        overrides(text)
+    if "holds" in message:
+        with pytest.raises(ConfigError, match=message):
+            resolve(["mine.yaml"])
+
+
+def test_a_sweep_in_a_file_runs_and_its_jobs_get_the_file_too(script: Path) -> None:
+    Path("mine.yaml").write_text("out_dir: o\nsweep:\n  dataset: [good, fail]\n")
+    assert run(script, "mine.yaml", "-m") == 1
+    assert statuses("o") == {"0_dataset=good": "done", "1_dataset=fail": "failed"}
+    assert json.loads(Path("o/0_dataset=good/argv.json").read_text())[0] == "mine.yaml"
+
+
+SWEEPS = sorted((CONFIG_DIR / "experiment" / "optimizer_sweeps").glob("*.yaml"))
+SPEC = {  # section 8 of the optimizer contract, and what else it promises to be swept
+    "lr_and_weight_decay": 9,
+    "optimizers_at_one_schedule": 3,
+    "schedules": 4,
+    "seeds": 3,
+    "stability_with_lookahead": 2,
+}
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_the_sweeps_of_the_checkout_can_run_and_state_their_number_of_jobs(path: Path) -> None:
+    jobs = planned(str(path))
+    assert len(jobs) == SPEC[path.stem]
+    comment = "\n".join(line for line in path.read_text().splitlines() if line.startswith("#"))
+    assert f"{len(jobs)} jobs" in comment
+    assert f"config/experiment/optimizer_sweeps/{path.name} -m" in comment
+    assert "sweep" in read_config(str(path))
+
+
+@pytest.mark.parametrize(
+    ("argv", "count"),
+    [
+        ("-m optimizer=adamw optimizer.lr=1e-4,3e-4,1e-3 optimizer.weight_decay=0.0,0.01,0.02", 9),
+        ("optimizer=adamw,adam,sgd scheduler.name=cosine scheduler.warmup_steps=500 scheduler.min_lr=1e-6 -m", 3),
+        ("optimizer=sgd optimizer.lookahead.enabled=true scheduler=onecycle -m seed=1,2,3", 3),
+        ("-m", 1),
+    ],
+)
+def test_the_contracts_sweeps_are_understood_as_they_stand(argv: str, count: int) -> None:
+    assert len(planned(*argv.split())) == count
+
+
+def test_every_sweep_of_the_contract_has_a_file() -> None:
+    assert {path.stem for path in SWEEPS} == set(SPEC)

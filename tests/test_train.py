@@ -15,6 +15,7 @@ from conftest import write_corpus
 
 import configurator
 import train_ockham
+from ockham.__main__ import main as ockham_main
 from ockham.journal import read
 
 SMALL = ["--device=cpu", "--compile=False", "--block_size=16", "--n_layer=1", "--n_head=2", "--n_embd=16", "--batch_size=4",
@@ -43,6 +44,8 @@ def test_run_folder_holds_what_the_design_lists(corpus, tmp_path, capsys):
         "start.pt",
         "journal.jsonl",
         "config.yaml",
+        "audit.md",
+        "audit.json",
         "summary.json",
         "report.html",
     }
@@ -50,6 +53,8 @@ def test_run_folder_holds_what_the_design_lists(corpus, tmp_path, capsys):
     assert "step 0: train loss" in said
     assert "iter 11: loss" in said
     assert "val loss (full split)" in said
+    assert "AdamW" in said  # the optimizer's table
+    assert ockham_main(["audit", "verify", str(out)]) == 0
     summary = json.loads((out / "summary.json").read_text())
     figures = """val_loss best_val_loss floor iters updates update_rate update_rate_recent compute_units compute_saved
         complexity_cost consolidations penalty tokens_per_s wall_s train_s"""

@@ -87,3 +87,20 @@ def choice_name(group: str, value: Any, where: str) -> str:
         known = list(group_choices(group))
         raise ConfigError(f"{group} must be one of {', '.join(known)}, got {value!r} ({where}){nearest(str(value), known)}")
     return name
+
+
+def check_member(group: str, name: str) -> None:
+    """Raises ConfigError for a member's file that lacks what no default can stand for."""
+    stated = group_choices(group)[name]
+    path = f"config/{group}/{name}.yaml"
+    if stated.get("name") != name:
+        raise ConfigError(f"{path} must state its own name, `name: {name}`, got {stated.get('name')!r}")
+    for key in ("type", "lr") if group == "optimizer" else ():
+        if key not in stated:
+            raise ConfigError(f"{path} must state `{key}:`; config/optimizer/README.md has the schema")
+
+
+@cache
+def policies() -> tuple[str, ...]:
+    """The names in config/policy/."""
+    return tuple(sorted(path.stem for path in (CONFIG_DIR / "policy").glob("*.yaml")))

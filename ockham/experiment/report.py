@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import io
 import json
@@ -96,12 +97,18 @@ def svg(draw: Callable[[Any], None], width: float = 9.0, height: float = 3.2) ->
         }
     ):
         figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
-        draw(axes)
         axes.set_xlabel("iteration")
+        draw(axes)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
         pyplot.close(figure)
-    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+    return own_ids(buffer.getvalue()[buffer.getvalue().index("<svg") :])
+
+
+def own_ids(chart: str) -> str:
+    """The SVG with its ids, and what points to them, prefixed by a hash of the chart: matplotlib names alike in all charts."""
+    prefix = f"c{hashlib.sha256(chart.encode()).hexdigest()[:8]}-"
+    return re.sub(r'(\bid="|\bhref="#|url\(#)', rf"\g<1>{prefix}", chart)
 
 
 def draw_loss(record: Record, axes: Any) -> None:
@@ -156,6 +163,16 @@ def draw_rates(record: Record, axes: Any) -> None:
 CHARTS = (("Loss", draw_loss), ("The gate", draw_gate), ("Drift from the anchor", draw_drift), ("What the rack set", draw_rates))
 
 
+def draw_reliability(record: Record, axes: Any) -> None:
+    """Accuracy over confidence, a dot a bin, its area the bin's share of the tokens; on the diagonal the model knows itself."""
+    tokens, confidence, accuracy = np.array(record.summary["reliability"], dtype=float).T  # (bins,) each
+    axes.plot([0, 1], [0, 1], color="k", ls=":", label="calibrated")
+    axes.vlines(confidence, confidence, accuracy, color="C3", lw=1, label="gap")
+    axes.scatter(confidence, accuracy, s=10 + 300 * tokens / tokens.sum(), alpha=0.7, label="bin, by its tokens", zorder=3)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
+    axes.legend(fontsize=8, loc="upper left")
+
+
 def interventions(record: Record) -> str:
     """Who changed what how often, from the journal, as an HTML table."""
     if not record.changes:
@@ -179,6 +196,8 @@ def write_report(out_dir: Path) -> Path:
         parts.append(f"<table>{rows}</table>")
     if len(record.columns["iter"]):
         parts += [f"<h2>{title}</h2>{svg(lambda axes, draw=draw: draw(record, axes))}" for title, draw in CHARTS]  # type: ignore[misc]
+    if record.summary.get("reliability"):
+        parts.append(f"<h2>Calibration</h2>{svg(lambda axes: draw_reliability(record, axes), 4.0, 4.0)}")
     parts.append(f"<h2>Interventions of the rack</h2>{interventions(record)}")
     parts.append(f"<h2>Configuration</h2><pre>{html.escape(record.config)}</pre>")
     path = out_dir / "report.html"
@@ -188,6 +207,7 @@ def write_report(out_dir: Path) -> Path:
 
 TABLE = (("val loss", "val_loss"), ("best", "best_val_loss"), ("update rate, last 1,000", "update_rate_recent"),
          ("compute units", "compute_units"), ("drift", "complexity_cost"))  # fmt: skip
+ECE = ("ECE", "ece")  # only of runs with eval_calibration
 
 
 def group_of(run: Path) -> str:
@@ -199,7 +219,7 @@ def group_of(run: Path) -> str:
 def table(out_dirs: Sequence[Path]) -> str:
     """Finished runs as a Markdown table, seeds of one setting together: median [least, greatest].
 
-    Raises WorldError where a run has no summary.json.
+    Expected calibration errors have a column where some run has one. Raises WorldError where a run has no summary.json.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for path in out_dirs:
@@ -207,12 +227,22 @@ def table(out_dirs: Sequence[Path]) -> str:
         if not summary:
             raise WorldError(f"{path} has no summary.json: the run is not finished; go on with --init_from=resume")
         groups.setdefault(group_of(path), []).append(summary)
-    lines = ["| run | n | " + " | ".join(label for label, _ in TABLE) + " | penalty |", "| --- " * (len(TABLE) + 3) + "|"]
+    has_ece = any(s.get("ece") is not None for group in groups.values() for s in group)
+    columns = (*TABLE, ECE) if has_ece else TABLE
+    lines = ["| run | n | " + " | ".join(label for label, _ in columns) + " | penalty |", "| --- " * (len(columns) + 3) + "|"]
     for name, group in groups.items():
-        cells = [spread([s[key] for s in group]) for _, key in TABLE]
+        cells = [cell([s.get(key) for s in group]) for _, key in columns]
         penalties = ", ".join(dict.fromkeys(s["penalty"] for s in group))
         lines.append(f"| {name} | {len(group)} | {' | '.join(cells)} | {penalties} |")
     return "\n".join(lines)
+
+
+def cell(values: Sequence[float | None]) -> str:
+    """The spread of what is known, and how many runs that is where not all; n/a where none."""
+    known = [v for v in values if v is not None]
+    if not known:
+        return "n/a"
+    return spread(known) if len(known) == len(values) else f"{spread(known)} ({len(known)} of {len(values)} runs)"
 
 
 def spread(values: Sequence[float]) -> str:

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 
 from ..config import ParamGroupConfig
+from ..errors import ConfigError, nearest
 
 Named = list[tuple[str, torch.nn.Parameter]]
+DEFAULT_PATTERNS = ParamGroupConfig().no_decay_patterns  # written for many models; not every one has a batch norm
 
 
 def trainable(model: torch.nn.Module) -> Named:
@@ -27,3 +29,15 @@ def parameter_groups(named: Named, weight_decay: float, config: ParamGroupConfig
         {"params": [p for n, p in named if spared(n)], "weight_decay": config.override_no_decay_weight},
     ]
     return [group for group in groups if group["params"]]
+
+
+def check_patterns(named: Named, config: ParamGroupConfig) -> None:
+    """Raises ConfigError for a pattern of the user's own that is in no parameter's name: it would do nothing."""
+    names = [name for name, _ in named]
+    for pattern in config.no_decay_patterns if config.enabled else ():
+        if pattern not in DEFAULT_PATTERNS and not any(pattern in name for name in names):
+            words = {word for name in names for word in (name, *name.split("."))}
+            raise ConfigError(
+                f"optimizer.auto_param_groups.no_decay_patterns: {pattern!r} is in no parameter's name"
+                f"{nearest(pattern, words)}; the names are like {names[0]}, {names[-1]}"
+            )

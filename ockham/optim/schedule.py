@@ -1,4 +1,7 @@
-"""Learning-rate schedules: pure functions of the clock, without state, so a change in mid-run bends nothing behind it."""
+"""Learning-rate schedules: pure functions of the clock, without state, so a change in mid-run bends nothing behind it.
+
+A tick is one step of the clock, int or float: a clock may stand between two ticks. Lengths are in ticks, rates in lr.
+"""
 
 from __future__ import annotations
 
@@ -7,44 +10,104 @@ from collections.abc import Callable
 
 from ..config import RunConfig
 
-Schedule = Callable[[int], float]
+Schedule = Callable[[float], float]
+Anneal = Callable[[float, float, float], float]
+
+
+def cosine_anneal(start: float, end: float, s: float) -> float:
+    """end + (start − end)·(1 + cos πs)/2, s in [0, 1]. Source: Loshchilov & Hutter 2017 (arXiv:1608.03983)."""
+    return end + (start - end) * (1 + math.cos(math.pi * s)) / 2
+
+
+def linear_anneal(start: float, end: float, s: float) -> float:
+    """start − (start − end)·s, s in [0, 1]."""
+    return start - (start - end) * s
+
+
+ANNEALS: dict[str, Anneal] = {"cosine": cosine_anneal, "linear": linear_anneal}
+
+
+def progress(tick: float, start: float, end: float) -> float:
+    """How far a piece from tick `start` to tick `end` has come: 0 up to its start, 1 from its end on (also when it is empty)."""
+    if tick >= end:
+        return 1.0
+    return (tick - start) / (end - start) if tick > start else 0.0
 
 
 def warmed_up(schedule: Schedule, peak: float, warmup_steps: int) -> Schedule:
-    """lr rises linearly to `peak` over the first `warmup_steps` ticks, never starting at 0; then `schedule`."""
+    """lr = peak·(tick + 1)/(warmup_steps + 1) for the first `warmup_steps` ticks, never 0; then `schedule`."""
     return lambda tick: peak * (tick + 1) / (warmup_steps + 1) if tick < warmup_steps else schedule(tick)
 
 
-def progress(tick: int, warmup_steps: int, decay_steps: int) -> float:
-    """How far the decay has come at a tick: 0 at the end of the warm-up, 1 from `decay_steps` on."""
-    if tick >= decay_steps:
-        return 1.0
-    return max(0, tick - warmup_steps) / max(1, decay_steps - warmup_steps)
+def decay(peak: float, min_lr: float, start: float, end: float, anneal: Anneal) -> Schedule:
+    """lr = peak up to tick `start`, annealed to `min_lr` at tick `end`, then min_lr."""
+    return lambda tick: anneal(peak, min_lr, progress(tick, start, end))
 
 
-def cosine(peak: float, min_lr: float, warmup_steps: int, decay_steps: int) -> Schedule:
-    """lr = min + (peak − min)·(1 + cos πs)/2, s the progress. Source: Loshchilov & Hutter 2017 (arXiv:1608.03983)."""
-    return lambda tick: min_lr + (peak - min_lr) * (1 + math.cos(math.pi * progress(tick, warmup_steps, decay_steps))) / 2
+def onecycle(first: float, peak: float, last: float, rise_steps: float, decay_steps: int, anneal: Anneal) -> Schedule:
+    """lr rises from `first` at tick 0 to `peak` at rise_steps − 1, falls to `last` at decay_steps − 1, then stays.
+
+    torch's OneCycleLR of two phases, whose ticks count from 0: hence the − 1. A rise of one tick or less starts at or past
+    the peak; a rise as long as decay_steps never falls.
+    Source: Smith & Topin 2018 (arXiv:1708.07120).
+    """
+    top, final = rise_steps - 1, decay_steps - 1
+
+    def lr(tick: float) -> float:
+        now = min(tick, final)
+        if now <= top:
+            return anneal(first, peak, progress(now, 0, top))
+        return anneal(peak, last, progress(now, top, final))
+
+    return lr
 
 
-def linear(peak: float, min_lr: float, warmup_steps: int, decay_steps: int) -> Schedule:
-    """lr = peak − (peak − min)·s, s the progress."""
-    return lambda tick: peak - (peak - min_lr) * progress(tick, warmup_steps, decay_steps)
+def horizon(config: RunConfig) -> int:
+    """Where the decay ends, in ticks: scheduler.decay_steps, else max_iters."""
+    return config.scheduler.decay_steps or max(1, config.max_iters)
 
 
-def constant(peak: float, min_lr: float, warmup_steps: int, decay_steps: int) -> Schedule:
-    """lr = peak, after the warm-up."""
-    return lambda tick: peak
+def build_constant(config: RunConfig) -> Schedule:
+    """Warm-up, then the peak."""
+    peak = config.optimizer.lr
+    return warmed_up(lambda tick: peak, peak, config.warmup_steps)
 
 
-SCHEDULES = {"cosine": cosine, "linear": linear, "constant": constant}
+def build_decay(config: RunConfig, anneal: str, stable_steps: float = 0) -> Schedule:
+    """Warm-up, the peak until tick `stable_steps`, then down to min_lr at the horizon."""
+    peak, warmup = config.optimizer.lr, config.warmup_steps
+    law = decay(peak, config.min_lr, max(warmup, stable_steps), horizon(config), ANNEALS[anneal])
+    return warmed_up(law, peak, warmup)
+
+
+def build_wsd(config: RunConfig) -> Schedule:
+    """Warm-up, stable, decay: the fall takes the last `decay_fraction` of the horizon, or what the warm-up left of it.
+
+    Source: MiniCPM, Hu et al. 2024 (arXiv:2404.06395); the fall is linear or cosine here, exponential there.
+    """
+    given = config.scheduler
+    return build_decay(config, given.anneal, (1 - given.decay_fraction) * horizon(config))
+
+
+def build_onecycle(config: RunConfig) -> Schedule:
+    """One cycle: the rise takes `warmup_steps` ticks (at most the horizon) where they are given, else pct_start of it."""
+    given, peak, end = config.scheduler, config.optimizer.lr, horizon(config)
+    first = peak / given.div_factor
+    last = first / given.final_div_factor if given.min_lr is None else given.min_lr
+    rise = min(config.warmup_steps, end) or given.pct_start * end
+    return onecycle(first, peak, last, rise, end, ANNEALS[given.anneal])
+
+
+SCHEDULES: dict[str, Callable[[RunConfig], Schedule]] = {
+    "none": lambda config: lambda tick: config.optimizer.lr,
+    "constant": build_constant,
+    "linear": lambda config: build_decay(config, "linear"),
+    "cosine": lambda config: build_decay(config, "cosine"),
+    "onecycle": build_onecycle,
+    "wsd": build_wsd,
+}
 
 
 def build_schedule(config: RunConfig) -> Schedule:
-    """The run's schedule. `none`, or an optimizer without its scheduler_hook, is the bare peak without warm-up."""
-    peak = config.optimizer.lr
-    if config.scheduler.name == "none" or not config.optimizer.scheduler_hook:
-        return lambda tick: peak
-    decay_steps = config.scheduler.decay_steps or max(1, config.max_iters)
-    law = SCHEDULES[config.scheduler.name](peak, config.min_lr, config.warmup_steps, decay_steps)
-    return warmed_up(law, peak, config.warmup_steps)
+    """The run's schedule lr(tick). `none`, or an optimizer without its scheduler_hook, is the bare peak without warm-up."""
+    return SCHEDULES[config.scheduler.name if config.optimizer.scheduler_hook else "none"](config)

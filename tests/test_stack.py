@@ -1,0 +1,145 @@
+"""Policies, Lookahead over another optimizer, leaves that only the class knows, and what is told to have no effect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from configurator import resolve
+from ockham.configuration import keys
+from ockham.configuration.files import CONFIG_DIR
+from ockham.errors import ConfigError
+
+RECIPE = "config/train_shakespeare_char_cpu.py"
+
+
+def notes(*argv: str) -> list[str]:
+    return resolve(list(argv)).provenance.notes
+
+
+@pytest.fixture
+def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A function that writes a policy `mine` into a config folder of its own."""
+
+    def write(text: str) -> None:
+        (tmp_path / "policy").mkdir(exist_ok=True)
+        (tmp_path / "policy" / "mine.yaml").write_text(text)
+        for module in ("files", "keys", "bundles"):
+            monkeypatch.setattr(f"ockham.configuration.{module}.CONFIG_DIR", tmp_path)
+        keys.policies.cache_clear()
+
+    for group in keys.GROUPS:
+        keys.group_choices(group)  # read before the folder is another one
+    yield write
+    keys.policies.cache_clear()
+
+
+def test_a_policy_chooses_groups_and_values_below_the_recipe(policy) -> None:
+    policy("optimizer: muon\noptimizer.lr: 0.03\nscheduler: wsd\ndropout: 0.2\nweight_decay: 0.05\n")
+    plain = resolve(["policy=mine"]).config
+    assert (plain.optimizer.name, plain.optimizer.lr, plain.scheduler.name, plain.dropout) == ("muon", 0.03, "wsd", 0.2)
+    under_recipe = resolve([RECIPE, "policy=mine"])
+    config = under_recipe.config
+    assert (config.optimizer.name, config.optimizer.lr, config.scheduler.name, config.dropout) == ("muon", 0.03, "wsd", 0.0)
+    assert f"Overriding: dropout = 0.0 ({RECIPE}; policy mine said 0.2)" in under_recipe.provenance.notes
+    assert resolve(["policy=mine", "--dropout=0.3", "optimizer=adamw"]).config.dropout == 0.3
+
+
+def test_a_policys_values_for_its_optimizer_do_not_reach_another_one(policy) -> None:
+    policy("optimizer: muon\noptimizer.lr: 0.03\nscheduler: linear\n")
+    found = resolve(["policy=mine", "optimizer=sgd"])
+    assert (found.config.optimizer.name, found.config.optimizer.lr, found.config.scheduler.name) == ("sgd", 0.01, "linear")
+    assert any("not used with sgd, as meant for muon: optimizer.lr" in note for note in found.provenance.notes)
+
+
+def test_a_policy_file_is_checked(policy) -> None:
+    policy("preset: balanced\n")
+    with pytest.raises(ConfigError, match="preset is not a policy's to choose"):
+        resolve(["policy=mine"])
+    policy("optimizer: muonn\n")
+    with pytest.raises(ConfigError, match=r"optimizer must be one of .*muon.*\(policy mine\)"):
+        resolve(["policy=mine"])
+    with pytest.raises(ConfigError, match=r"policy must be one of none, mine, got 'mime'.*did you mean mine"):
+        resolve(["policy=mime"])
+
+
+@pytest.mark.parametrize("path", sorted((CONFIG_DIR / "policy").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_policy_resolves_with_and_without_a_recipe(path: Path) -> None:
+    for recipe in ([], [RECIPE]):
+        assert resolve([*recipe, f"policy={path.stem}"]).config.policy == path.stem
+
+
+def test_optimizer_lookahead_is_a_base_with_slow_weights() -> None:
+    short = resolve(["optimizer=lookahead", "optimizer.base=sgd", "optimizer.lr=0.5"]).config.optimizer
+    long = resolve(["optimizer=sgd", "optimizer.lookahead.enabled=true", "optimizer.lr=0.5"]).config.optimizer
+    assert short == long
+    assert resolve(["optimizer=lookahead"]).config.optimizer.name == "adamw"
+    assert resolve(["optimizer=lookahead", "optimizer.lookahead.k=3"]).config.optimizer.lookahead.k == 3
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["optimizer=sgd", "optimizer.base=adamw"], "base belongs to lookahead; the optimizer is sgd"),
+        (["optimizer=lookahead", "optimizer.base=sdg"], r"optimizer must be one of .*got 'sdg'.*did you mean sgd"),
+        (["optimizer=lookahead", "optimizer.base=lookahead"], "not lookahead itself"),
+        (["optimizer.momentum=0.9"], r"momentum belongs to muon, rmsprop, sgd; the optimizer is adamw"),
+        (["optimizer=adafactor", "optimizer.relative_step=false"], r"unknown key optimizer.relative_step"),
+        (["optimizer.etas=[0.5,1.2]"], "etas belongs to Rprop; the optimizer is adamw"),
+        (["optimizer.lookahead.alpha=1.5"], r"alpha must be in \[0, 1\]"),
+    ],
+)
+def test_a_leaf_in_the_wrong_place_says_where_it_belongs(argv: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve(argv)
+
+
+def test_a_leaf_that_only_the_class_knows_is_taken_and_typed() -> None:
+    assert resolve(["optimizer.maximize=true"]).config.optimizer.options["maximize"] is True
+    assert resolve(["optimizer=muon", "optimizer.ns_steps=6"]).config.optimizer.options["ns_steps"] == 6
+    with pytest.raises(ConfigError, match="maximize must be true or false"):
+        resolve(["optimizer.maximize=perhaps"])
+    assert resolve(["optimizer=adafactor", "optimizer.eps=[null,1e-2]"]).config.optimizer.options["eps"] == [None, 1e-2]
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["scheduler.pct_start=0.1"], "scheduler.pct_start = 0.1 (command line), as scheduler cosine does not use it (onecycle"),
+        (["optimizer.lookahead.k=3"], "optimizer.lookahead.k = 3 (command line), as optimizer.lookahead.enabled is false"),
+        (["optimizer.scheduler_hook=false", "scheduler=wsd"], "scheduler.name = wsd (command line), as optimizer.scheduler_hook"),
+        (["scheduler=none", "--warmup_iters=5"], "scheduler.warmup_steps = 5 (command line), as scheduler none does not use it"),
+        ([RECIPE, "optimizer.warmup_steps=7"], "optimizer.warmup_steps = 7 (command line), as scheduler.warmup_steps = 100 wins"),
+        (["optimizer.auto_param_groups.enabled=false", "optimizer.auto_param_groups.override_no_decay_weight=1"],
+         "optimizer.auto_param_groups.override_no_decay_weight = 1.0 (command line), as"),
+    ],
+)  # fmt: skip
+def test_what_the_command_line_asks_in_vain_is_told(argv: list[str], told: str) -> None:
+    assert [n for n in notes(*argv) if n.startswith(f"No effect: {told}")]
+
+
+def test_nothing_is_told_where_everything_acts() -> None:
+    assert (
+        notes("scheduler=onecycle", "scheduler.pct_start=0.1", "optimizer.lookahead.enabled=true", "optimizer.lookahead.k=3")
+        == []
+    )
+    assert not [n for n in notes(RECIPE, "scheduler=constant") if n.startswith("No effect")]  # a recipe's word is no request
+
+
+def test_changing_the_schedule_touches_no_optimizer_file_and_no_optimizer_value() -> None:
+    """spec/optimizer_configs.md, section 7."""
+    cosine, cycle = (resolve(["optimizer=sgd", f"scheduler={name}"]).config for name in ("cosine", "onecycle"))
+    assert cosine.optimizer == cycle.optimizer
+    assert resolve(["scheduler.name=onecycle"]).config.scheduler == resolve(["scheduler=onecycle"]).config.scheduler
+
+
+def test_a_file_without_what_no_default_can_stand_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, lacking in (
+        ({"type": "NAdam", "lr": 1}, "name: new"),
+        ({"name": "new", "lr": 1}, "`type:`"),
+        ({"name": "new", "type": "NAdam"}, "`lr:`"),
+    ):
+        monkeypatch.setattr(keys, "group_choices", lambda group, text=text: {"new": text})
+        with pytest.raises(ConfigError, match=lacking):
+            keys.check_member("optimizer", "new")
