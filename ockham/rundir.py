@@ -32,6 +32,7 @@ RUN_FILES = (
     "audit.json",
     "summary.json",
     "report.html",
+    "job.json",
 )
 RUN_FOLDERS = ("memory", "tensorboard", "wandb")
 FLUSH_EVERY_S = 2.0

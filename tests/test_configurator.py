@@ -181,7 +181,7 @@ def test_what_is_not_of_the_grammar_is_refused_with_the_fix(argv: list[str], mes
         (["--momentum=.9"], r"unknown key momentum \(command line\) \(did you mean optimizer.momentum\?\)"),
         (["anchor.patienc=3"], r"did you mean anchor.patience"),
         (["optimizer.momentum=.9"], r"momentum belongs to muon, rmsprop, sgd; the optimizer is adamw"),
-        (["--beta2=.9", "optimizer=sgd"], r"beta2 belongs to adam, adamw, muon; the optimizer is sgd"),
+        (["--beta2=.9", "optimizer=sgd"], r"beta2 belongs to adam, adamw, lion, muon; the optimizer is sgd"),
         (["optimizer=muonn"], r"optimizer must be one of .*, got 'muonn' .*\(did you mean muon\?\)"),
         (["--learning_rate=abc"], r"learning_rate must be float, got 'abc' \(command line\)"),
         (["--batch_size=0"], r"batch_size must be >= 1, got 0 \(command line\)"),
@@ -383,7 +383,8 @@ def test_cfg_hydra_is_hydras(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_lists_every_key_group_preset_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(lambda c, p: pytest.fail("ran"), ["seed=1", "--help"]) == 0
     text = capsys.readouterr().out
-    for word in ("max_iters=600000", "anchor.patience=2", "nats/token", "optimizer=adam | adamw | muon | sgd", "balanced", "130"):
+    optimizers = "optimizer=adafactor | adam | adamw | lion | lookahead | muon | rmsprop | sgd"
+    for word in ("max_iters=600000", "anchor.patience=2", "nats/token", optimizers, "balanced", "130"):
         assert word in text
     for f in dataclasses.fields(RunConfig):
         assert f.name in text
