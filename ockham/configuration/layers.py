@@ -25,7 +25,7 @@ class Source:
 
 
 class Provenance(dict[str, list[Source]]):
-    """Key -> its sources, low to high; the last one holds. `notes` are lines to print before the run, `argv` is what was typed."""
+    """Key -> its sources, low to high; the last one holds. `notes` are printed before the run, `argv` is what was typed."""
 
     def __init__(self) -> None:
         super().__init__()
