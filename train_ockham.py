@@ -354,17 +354,14 @@ def finish(
 ) -> int:
     """After the last iteration the loss on the whole val split; else a save. Then table and report."""
     step, figures = run.learner.iter_num, dict[str, Any]()
-    if run.final_evaluation and evaluator.is_estimate:
-        run.final_evaluation = None
-        with run.learner.evaluated_weights():
-            whole = evaluator(run.model, step, whole=True)
-        if whole:
-            screen.evaluation(step, whole)
-            run.record_final(whole)
-    if config.eval_calibration and (config.eval_only or run.final_evaluation):
-        with run.learner.evaluated_weights():
-            calibration = evaluator.calibration(run.model)
-        if calibration:
+    with run.learner.evaluated_weights():
+        if run.final_evaluation and evaluator.is_estimate:
+            run.final_evaluation = None
+            if whole := evaluator(run.model, step, whole=True):
+                screen.evaluation(step, whole)
+                run.record_final(whole)
+        wants_calibration = config.eval_calibration and (config.eval_only or run.final_evaluation)
+        if wants_calibration and (calibration := evaluator.calibration(run.model)):
             screen.calibration(step, calibration)
             figures = calibration.figures()
     if not config.eval_only:

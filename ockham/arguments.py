@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from .errors import UsageError, nearest
-from .program import wants_debug as wants_debug  # prepare.py takes its whole command line from here
 
 DEBUG = re.compile(r"--debug(=(true|false))?", re.IGNORECASE)
 CHOICE = re.compile(r"argument (?P<what>.+?): invalid choice: (?P<got>.+?) \(choose from (?P<known>.+)\)", re.DOTALL)

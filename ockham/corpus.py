@@ -20,9 +20,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .arguments import Parser, boolean, count, fraction, wants_debug
+from .arguments import Parser, boolean, count, fraction
 from .errors import ConfigError, CorpusError, OckhamError, nearest
 from .files import write_text, write_whole
+from .program import wants_debug
 from .sources import FileSource, HubSource, Piece, Source, at_word_ends, download
 from .tokenizer import END_OF_TEXT, CharTokenizer, GPT2Tokenizer, Tokenizer, load_tokenizer, read_meta
 

@@ -11,8 +11,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from grammar import Section, generate
 
-from ockham.arguments import count, wants_debug
+from ockham.arguments import count
 from ockham.corpus import Recipe, build, is_current, make_parser, options_of, run_safely, target
+from ockham.program import wants_debug
 from ockham.sources import MemorySource, sha256_of
 
 RECIPE = Recipe(name="fables", about="Toy stories written by a grammar, with the floor of the loss on them.")

@@ -14,6 +14,7 @@ import torch
 
 from ..config import LookaheadConfig, OptimizerConfig, RunConfig
 from ..configuration.files import is_simple
+from ..configuration.keys import group_choices
 from ..errors import ConfigError
 from ..files import write_text
 from ..optim import build_schedule
@@ -35,10 +36,7 @@ from .fingerprint import (
 from .shown import as_line, as_section
 
 FORMAT = 1
-OWN_LEAVES = {  # of a schedule, besides what every one has
-    "onecycle": ("pct_start", "div_factor", "final_div_factor", "anneal"),
-    "wsd": ("decay_fraction", "anneal"),
-}
+COMMON_LEAVES = ("name", "clock", "warmup_steps", "decay_steps", "min_lr")  # of schedules
 
 Record = dict[str, Any]
 
@@ -133,7 +131,7 @@ def schedule_figures(config: RunConfig) -> dict[str, Any]:
         "warmup_steps": 0 if name == "none" else config.warmup_steps,
         "decay_steps": horizon(config) if falls else None,
         "min_lr": lr(horizon(config)) if falls else None,
-        **{leaf: getattr(given, leaf) for leaf in OWN_LEAVES.get(name, ())},
+        **{leaf: getattr(given, leaf) for leaf in group_choices("scheduler")[name] if leaf not in COMMON_LEAVES},
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from .keys import group_choices
 from .layers import Provenance, Source
 
-UNUSED_BELOW = ("policy", "file", "preset")  # kinds of layers whose word is worth a line when a higher one overrides it
+OVERRIDABLE = ("policy", "file", "preset")  # kinds of layers whose word is worth a line when a higher one overrides it
 
 
 def all_notes(said: Provenance) -> Iterable[str]:
@@ -22,7 +22,7 @@ def overriding(said: Provenance) -> Iterable[str]:
         if echoes(said, key):
             continue
         top, run = history[-1], next((s for s in history if s.kind == "run"), None)
-        below = next((s for s in reversed(history[:-1]) if s.kind in UNUSED_BELOW), None)
+        below = next((s for s in reversed(history[:-1]) if s.kind in OVERRIDABLE), None)
         if run and top.kind in ("file", "preset", "flag") and top.value != run.value:
             yield f"Resume: {key} = {top.value} ({top.where}; the run had {run.value})"
         elif below and top.value != below.value and (top.kind in ("preset", "flag") or below.kind == "policy"):
