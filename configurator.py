@@ -117,6 +117,7 @@ def _register() -> None:
 
     defaults = to_mapping(RunConfig())
     del defaults["rack"]  # resolved from the preset; `rack.plugin.param=` must not meet a list
+    del defaults["policy"]  # a folder of config/, which Hydra takes for a group
     ConfigStore.instance().store(name="base_run", node=defaults)
 
 
@@ -135,6 +136,8 @@ def _composed(choices: tuple[str, ...]) -> dict[str, Any]:
     is_in_job = GlobalHydra.instance().is_initialized()
     with nullcontext() if is_in_job else initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         composed = OmegaConf.to_container(compose("config", overrides=list(choices)))
+    assert isinstance(composed, dict)
+    composed.pop("policy", None)  # a policy's values are laid as a layer, below the recipes
     return typing.cast(dict[str, Any], composed)
 
 

@@ -92,6 +92,7 @@ class LearnerFlags:
         None, "gate: fraction of batches to learn; null = the threshold alone", low=0, high=1
     )
     consolidate_interval: int = option(0, "iterations from one consolidation to the next; 0 = never", unit="iterations", low=0)
+    plugin_state: str = option("none", "none, or from:RUN: plugins begin with the states that they ended RUN with")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,13 +129,20 @@ class ParamGroupConfig:
     )
     override_no_decay_weight: float = option(0.0, "their weight decay", low=0)
 
+    def __post_init__(self) -> None:
+        if not all(pattern.strip() for pattern in self.no_decay_patterns):
+            raise ConfigError(
+                f"optimizer.auto_param_groups.no_decay_patterns must not hold an empty pattern, which is in every name, "
+                f"got {list(self.no_decay_patterns)}; [] spares no parameter"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class LookaheadConfig:
     """Slow weights that follow the optimizer's fast ones: every k updates slow += alpha * (fast - slow), fast = slow."""
 
     enabled: bool = option(False, "wrap the optimizer in Lookahead; evaluation and ckpt.pt take the slow weights")
-    alpha: float = option(0.5, "the slow weights' step towards the fast ones", low=0, high=1)
+    alpha: float = option(0.5, "the slow weights' step towards the fast ones", above=0, below=1)
     k: int = option(6, "updates from one step of the slow weights to the next", unit="updates", low=1)
 
 
@@ -142,7 +150,7 @@ class LookaheadConfig:
 class EmaConfig:
     """A running average of the weights, taken at every update: average = decay * average + (1 - decay) * weights."""
 
-    decay: float | None = option(None, "evaluation and ckpt.pt take the averaged weights; null = off", low=0, high=1)
+    decay: float | None = option(None, "evaluation and ckpt.pt take the averaged weights; null = off", low=0, below=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +212,27 @@ class AnchorConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryConfig:
+    """OckhamMemory: which states of the model are worth keeping, judged at every evaluation."""
+
+    enabled: bool = option(False, "judge every evaluated state, keep what passes; a preset that has a memory turns it on")
+    quality_threshold: float | None = option(None, "largest val loss; null = any", unit="nats/token", low=0)
+    complexity_threshold: float | None = option(None, "largest complexity_cost; null = any", low=0)
+    min_oq_improvement: float = option(0.0, "least relative gain in Occam Quotient over the last state accepted")
+    max_snapshots: int = option(5, "snapshots kept; the oldest off the Pareto frontier goes first", low=1)
+    max_mb: float = option(0.0, "bytes of all snapshots; 0 = no cap", unit="MB", low=0)
+    consolidate_on_accept: bool = option(False, "an accepted state becomes the anchor")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MacroConfig:
+    """One knob for several values of the rack; null = not turned."""
+
+    plasticity: float | None = option(None, "0 most stable, 1 most plastic: λ, threshold, consolidation", low=0, high=1)
+    accuracy: float | None = option(None, "0 sparsest, 1 most accurate: threshold, update rate", low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class JournalConfig:
     """What is written about every step."""
 
@@ -217,6 +246,8 @@ class RunConfig(TrackFlags, SystemFlags, LearnerFlags, ModelFlags, DataFlags, Ev
     optimizer: OptimizerConfig = option(OptimizerConfig, "config/optimizer/")
     scheduler: SchedulerConfig = option(SchedulerConfig, "config/scheduler/")
     anchor: AnchorConfig = option(AnchorConfig, "what resists drift")
+    memory: MemoryConfig = option(MemoryConfig, "which states are kept")
+    macro: MacroConfig = option(MacroConfig, "knobs over the preset")
     journal: JournalConfig = option(JournalConfig, "what is written down")
     rack: tuple[Mapping[str, Any], ...] = option((), "the preset's plugins, resolved: type, name, params")
 

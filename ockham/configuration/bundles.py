@@ -1,20 +1,24 @@
-"""Whole layers that a name stands for: a run to be resumed, a preset, a policy, Lookahead over another optimizer."""
+"""Whole layers that a name stands for: a run to be resumed, a preset, a macro, a policy, Lookahead over another optimizer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import CheckpointError, ConfigError, nearest
+from ..errors import CheckpointError, ConfigError
+from ..macros import MACROS
+from ..typed import check_range, coerce
 from .files import CONFIG_DIR, read_yaml
-from .keys import choice_name, group_choices, is_known, policies
+from .keys import LEAVES, check_policy, choice_name, group_choices, is_known
 from .layers import Layer, flattened, last_said, make_layer
 from .rack import preset_specs
 
 # Of a run's saved config, what belonged to that start of it alone.
 NOT_RESUMED = ("init_from", "overwrite", "dry_run", "debug", "eval_only", "out_dir")
-NOT_IN_POLICIES = ("policy", "preset", "rack", "init_from", "out_dir", "dataset")
+NOT_IN_POLICIES = ("policy", "preset", "macro", "rack", "plugin_state", "init_from", "out_dir", "dataset")
+DIGITS = 12  # of a macro's values
 WRAPPER = "lookahead"  # the member of config/optimizer/ that goes over another one
 
 
@@ -42,10 +46,60 @@ def preset_layer(given: list[Layer]) -> list[Layer]:
         return []
     if name == "none":
         return [Layer("preset", "preset none", rack=[])]
-    specs, hyperparameters = preset_specs(str(name))
-    layer = make_layer("preset", f"preset {name}", hyperparameters.items())
+    specs, values = preset_specs(str(name))
+    layer = make_layer("preset", f"preset {name}", values.items())
     layer.rack = specs
     return [layer]
+
+
+def macro_layers(given: list[Layer]) -> list[Layer]:
+    """A layer for each macro that files or flags give, with the values that it stands for; they lie over the preset.
+
+    The values are what a person would type for them: 0.0703, where the formula gives 0.07029999999999999. A run's own config
+    holds them already, and what was said over them. Raises ConfigError for two macros that set one value differently, unless the
+    last of `given`, the command line, sets it.
+    """
+    found: list[Layer] = []
+    for name, formula in MACROS.items():
+        key = f"macro.{name}"
+        written, by = last_said(given, key, None)
+        if by is None or written is None or has_acted(by, name):
+            continue
+        try:
+            value = coerce(written, LEAVES[key].kind, key)
+            check_range(value, LEAVES[key].field, key)
+        except ConfigError as error:
+            raise ConfigError(f"{error} ({by.where})") from error
+        values = {set_key: round(number, DIGITS) for set_key, number in formula(value).items()}
+        found.append(make_layer("macro", f"macro {name}={value:.{DIGITS}g}", values.items()))
+    check_agreement(found, given[-1])
+    return found
+
+
+def has_acted(layer: Layer, name: str) -> bool:
+    """Whether a layer is a run's own config, in which a macro's values stand beside the macro."""
+    return layer.is_whole and all(layer.get(key) for key in MACROS[name](0.0))
+
+
+def check_agreement(macros: Sequence[Layer], flags: Layer) -> None:
+    """Raises ConfigError for a value that two macros set differently and the command line does not."""
+    for lower, upper in itertools.combinations(macros, 2):
+        for item in upper.items:
+            other = lower.get(item.key)
+            if other and not flags.get(item.key) and other.value != item.value:
+                raise ConfigError(
+                    f"{lower.where} makes {item.key} {other.value}, {upper.where} makes it {item.value}; "
+                    f"say which: --{item.key}=VALUE, or leave one of the two out"
+                )
+
+
+def outdated_macros(layers: Sequence[Layer]) -> Iterator[tuple[str, Layer]]:
+    """The macros of a run's own config whose values a preset chosen after it replaces, with that preset's layer."""
+    for preset in [layer for layer in layers if layer.kind == "preset"]:
+        for name in MACROS:
+            value, by = last_said(list(layers), f"macro.{name}", None)
+            if by and value is not None and has_acted(by, name):
+                yield f"macro.{name}", preset
 
 
 def policy_layer(given: list[Layer]) -> list[Layer]:
@@ -56,9 +110,7 @@ def policy_layer(given: list[Layer]) -> list[Layer]:
     name, by = last_said(given, "policy", None)
     if by is None or by.is_whole or name == "none":
         return []
-    if name not in policies():
-        known = ", ".join(["none", *policies()])
-        raise ConfigError(f"policy must be one of {known}, got {name!r} ({by.where}){nearest(str(name), policies())}")
+    check_policy(name, by.where)
     values = read_yaml(CONFIG_DIR / "policy" / f"{name}.yaml")
     for key in values:
         if key.split(".")[0] in NOT_IN_POLICIES:

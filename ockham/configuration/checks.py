@@ -50,3 +50,10 @@ def check_init_from(init_from: str, where: str) -> None:
             f"init_from must be one of {', '.join(START_WORDS)}, or a checkpoint, run folder or Hugging Face folder that is "
             f"there, got {init_from!r} ({where}){nearest(init_from, START_WORDS)}"
         )
+
+
+def check_plugin_state(plugin_state: str, where: str) -> None:
+    """Raises ConfigError for anything but none or from:RUN."""
+    prefix, _, run = plugin_state.partition(":")
+    if plugin_state != "none" and not (prefix == "from" and run.strip()):
+        raise ConfigError(f"plugin_state must be none or from:RUN, RUN being a run's folder, got {plugin_state!r} ({where})")

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .files import parse_yaml
-from .keys import GROUPS, LEAVES, choice_name, is_known, real_key, unknown
+from .keys import FOLDERS, LEAVES, check_policy, choice_name, is_known, real_key, unknown
 from .layers import escaped
 
 COMMAND_LINE = "command line"
@@ -30,19 +30,18 @@ def dashed(key: str, text: str | None, following: list[str]) -> str:
     """
     if not is_known(key):
         raise unknown(key, COMMAND_LINE)
-    kind = str if key in GROUPS else bool if key == "decay_lr" else kind_of(key)
+    kind = str if key in FOLDERS else bool if key == "decay_lr" else kind_of(key)
     if text is None:
         if bool not in members(kind):
             example = following[0] if following and not following[0].startswith("-") else "VALUE"
             raise ConfigError(f"--{key} needs a value: write --{key}={example}")
         text = "True"
     takes_commas = kind is Any or str in members(kind) or typing.get_origin(kind) is tuple
-    if "," in text and (not takes_commas or key in (*GROUPS, "preset")):
+    if "," in text and (not takes_commas or key in (*FOLDERS, "preset")):
         raise ConfigError(f"--{key}={text}: with dashes a value is one value; a sweep is written -m {key}={text}")
     value = parse_value(text, kind)
-    if key in GROUPS:
-        choice_name(key, value, COMMAND_LINE)
-    return f"{key}={in_hydra(value)}" if key in GROUPS else f"++{key}={in_hydra(value)}"
+    check_choice(key, value)
+    return f"{'' if key in FOLDERS else '++'}{key}={in_hydra(value)}"
 
 
 def undashed(arg: str, is_multirun: bool) -> str:
@@ -54,15 +53,23 @@ def undashed(arg: str, is_multirun: bool) -> str:
         raise ConfigError(f"{arg}: nothing can be taken out of the config; write {key[1:]}=null or choose another value")
     if not is_known(key):
         raise unknown(key, COMMAND_LINE)
-    override = f"{'' if key in GROUPS else '++'}{arg.lstrip('+')}"
+    override = f"{'' if key in FOLDERS else '++'}{arg.lstrip('+')}"
     if parse_override(override).is_sweep_override() and not is_multirun:
         text = arg.partition("=")[2]
         fix = f"; as one value: --{key}={text}" if str in members(kind_of(key)) else ""
         raise ConfigError(f"{arg} is a sweep: add -m for one run each{fix}; a list is written {key}=[{text}]")
-    if key in GROUPS:
+    if key in FOLDERS:
         for choice in choices_of(parse_override(override).value()):
-            choice_name(key, choice, COMMAND_LINE)
+            check_choice(key, choice)
     return override
+
+
+def check_choice(key: str, value: Any) -> None:
+    """Raises ConfigError for a member that its group does not have, before Hydra looks for it; other keys pass."""
+    if key == "policy":
+        check_policy(value, COMMAND_LINE)
+    elif key in FOLDERS:
+        choice_name(key, value, COMMAND_LINE)
 
 
 def choices_of(value: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from ..typed import leaves
 from .files import CONFIG_DIR, read_yaml
 
 GROUPS = ("optimizer", "scheduler")
+FOLDERS = (*GROUPS, "policy")  # keys that Hydra takes for groups, as config/ has a folder of that name
 LEAVES = leaves(RunConfig)
 SHARED = frozenset(key.split(".")[0] for key in leaves(OptimizerConfig))  # leaves that every optimizer has
 # nanoGPT's names and ours. decay_lr, its only name for a choice, is handled in `make_layer`.
@@ -76,6 +77,9 @@ def key_hint(written: str, known: Iterable[str]) -> str:
     """What may have been meant by a key that nobody has, for the end of an error's message; '' when nothing is near."""
     if written in SAMPLE_KEYS:
         return "; it belongs to sample.py"
+    inside = [key for key in known_keys() if key.startswith(f"{written}.")]
+    if inside:
+        return f"; it holds {', '.join(inside)}"
     ends = [key for key in known_keys() if key.endswith(f".{written}")]
     return f" (did you mean {' or '.join(ends)}?)" if ends else nearest(written, known)
 
@@ -104,3 +108,11 @@ def check_member(group: str, name: str) -> None:
 def policies() -> tuple[str, ...]:
     """The names in config/policy/."""
     return tuple(sorted(path.stem for path in (CONFIG_DIR / "policy").glob("*.yaml")))
+
+
+def check_policy(name: Any, where: str) -> None:
+    """Raises ConfigError for a policy that is not there, naming the nearest one and all of them."""
+    if name not in policies():
+        raise ConfigError(
+            f"policy must be one of {', '.join(policies())}, got {name!r} ({where}){nearest(str(name), policies())}"
+        )

@@ -21,7 +21,7 @@ class Source:
 
     value: Any
     where: str
-    kind: str = "default"  # default, policy, group, run, file, preset, flag
+    kind: str = "default"  # default, policy, group, run, file, preset, macro, flag
 
 
 class Provenance(dict[str, list[Source]]):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from .keys import group_choices
 from .layers import Provenance, Source
 
-OVERRIDABLE = ("policy", "file", "preset")  # kinds of layers whose word is worth a line when a higher one overrides it
+OVERRIDABLE = ("policy", "file", "preset", "macro")  # kinds of layers whose word is worth a line where another overrides it
 
 
 def all_notes(said: Provenance) -> Iterable[str]:
@@ -17,22 +17,34 @@ def all_notes(said: Provenance) -> Iterable[str]:
 
 
 def overriding(said: Provenance) -> Iterable[str]:
-    """What a preset or flag changed of a file or preset, a file of a policy, and whatever changed of a resumed run."""
+    """What a preset, macro or flag changed of a layer below it, a file of a policy, and whatever changed of a resumed run."""
     for key, history in said.items():
-        if echoes(said, key):
+        top, lower = history[-1], beaten(history)
+        if not lower or top.value == lower[-1].value or echoes(said, key):
             continue
-        top, run = history[-1], next((s for s in history if s.kind == "run"), None)
-        below = next((s for s in reversed(history[:-1]) if s.kind in OVERRIDABLE), None)
-        if run and top.kind in ("file", "preset", "flag") and top.value != run.value:
-            yield f"Resume: {key} = {top.value} ({top.where}; the run had {run.value})"
-        elif below and top.value != below.value and (top.kind in ("preset", "flag") or below.kind == "policy"):
-            yield f"Overriding: {key} = {top.value} ({top.where}; {below.where} said {below.value})"
+        values = f"{key} = {top.value} ({top.where}; "
+        if lower[-1].kind == "run":
+            if top.kind in ("file", "preset", "macro", "flag"):
+                yield f"Resume: {values}the run had {lower[-1].value})"
+        elif top.kind in ("preset", "macro", "flag") or lower[-1].kind == "policy":
+            yield f"Overriding: {values}{', '.join(f'{s.where} said {s.value}' for s in lower)})"
+
+
+def beaten(history: Sequence[Source]) -> list[Source]:
+    """Whose word gave way to the top's: the resumed run's if there is one, else the next layer's below, or all macros'."""
+    run = next((s for s in history if s.kind == "run"), None)
+    top, lower = history[-1], [s for s in history[:-1] if s.kind in OVERRIDABLE and s.kind != history[-1].kind]
+    if run or not lower:
+        return [run] if run and run is not top else []
+    return [s for s in lower if s.kind == "macro"] if lower[-1].kind == "macro" else lower[-1:]
 
 
 def echoes(said: Mapping[str, list[Source]], key: str) -> bool:
-    """Whether a plugin's parameter only repeats a plain key that says the same."""
+    """Whether a plugin's parameter only repeats a plain key that says the same over the same."""
     param = key.rpartition(".")[2]
-    return key.startswith("rack.") and param in said and said[key][-1] == said[param][-1]
+    if not key.startswith("rack.") or param not in said or said[key][-1] != said[param][-1]:
+        return False
+    return [s.value for s in beaten(said[key])] == [s.value for s in beaten(said[param])]
 
 
 def without_effect(said: Provenance) -> Iterable[str]:
@@ -64,3 +76,7 @@ def idle(said: Provenance) -> Iterable[tuple[str, str]]:
     if not said.value("optimizer.auto_param_groups.enabled"):
         for leaf in ("no_decay_patterns", "override_no_decay_weight"):
             yield f"optimizer.auto_param_groups.{leaf}", "optimizer.auto_param_groups.enabled is false"
+    if not said.value("memory.enabled"):
+        for key in said:
+            if key.startswith("memory.") and key != "memory.enabled":
+                yield key, "memory.enabled is false"

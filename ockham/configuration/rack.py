@@ -11,6 +11,7 @@ from ..errors import ConfigError, PresetError, nearest
 
 Spec = dict[str, Any]  # type, name, enabled, params: a plugin as plain data
 GATE_KEYS = ("surprise_threshold", "target_update_rate")
+ASKING = ("file", "macro", "flag")  # kinds of layers whose plain keys also reach the plugins
 GATES = ("OckhamGatePlugin", "OccamGatePlugin")
 
 
@@ -45,14 +46,19 @@ class Patch:
 
 
 def preset_specs(name: str) -> tuple[list[Spec], dict[str, Any]]:
-    """A preset's plugins and hyperparameters, as plain data. Raises PresetError."""
+    """A preset's plugins, and what it says to plain keys: hyperparameters, and a memory's thresholds, which turn it on.
+
+    Raises PresetError.
+    """
     preset = presets.load_preset(name)
-    return [dict(spec) for spec in preset.specs], dict(preset.hyperparameters)
+    memory = {} if preset.memory is None else {"enabled": True, **preset.memory}
+    values = {**preset.hyperparameters, **{f"memory.{key}": value for key, value in memory.items()}}
+    return [dict(spec) for spec in preset.specs], values
 
 
 def add_gate(rack: list[Spec], said: Mapping[str, Said]) -> tuple[list[Spec], list[str]]:
-    """The rack, with a gate in front when one was asked for by plain keys and the rack has none; and the note of it."""
-    asked = {key: said[key] for key in GATE_KEYS if said[key].kind in ("file", "flag") and said[key].value is not None}
+    """The rack, with a gate in front when plain keys or a macro ask for one and the rack has none; and the note of it."""
+    asked = {key: said[key] for key in GATE_KEYS if said[key].kind in ASKING and said[key].value is not None}
     if not asked or any(spec["type"] in GATES for spec in rack):
         return rack, []
     params = {key: said[key].value for key in GATE_KEYS}

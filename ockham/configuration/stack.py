@@ -1,25 +1,27 @@
 """Layers of configuration, laid one on another: what holds in the end.
 
 Low to high: defaults, groups (config/optimizer/, config/scheduler/), the policy, on resume the run's own config.yaml, config
-files in their order, the preset, the command line.
+files in their order, the preset, macros, the command line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..config import RunConfig
 from ..errors import ConfigError
 from ..typed import check_range, coerce, from_mapping, plain
-from .bundles import lookahead_layers, policy_layer, preset_layer, saved_run
-from .checks import check_init_from, iterations_hold_over_epochs
+from .bundles import lookahead_layers, macro_layers, outdated_macros, policy_layer, preset_layer, saved_run
+from .checks import check_init_from, check_plugin_state, iterations_hold_over_epochs
+from .files import CONFIG_DIR, read_yaml
 from .keys import ALIASES, GROUPS, LEAVES, SHARED, check_member, group_choices, owners, unknown
 from .layers import Item, Layer, Provenance, Source, chosen, flattened, interpolated, is_interpolation, last_said
 from .notes import all_notes
-from .rack import Patch, add_gate, checked, patch_rack
+from .rack import ASKING, Patch, add_gate, checked, patch_rack
 
 # What a recipe's or a preset's author tuned for Adam, and where Muon's AdamW part keeps it.
 FOR_ADAM = {
@@ -51,7 +53,7 @@ def lay(files: list[Layer], flags: Layer, compose: Compose, subdir: str = "") ->
     below: list[Layer] = []
     if last_said(given, "init_from", "scratch")[0] == "resume":
         below = saved_run(Path(str(last_said(given, "out_dir", LEAVES["out_dir"].field.default)[0])) / subdir)
-    layers = lookahead_layers([*policy_layer(given), *below, *files, *preset_layer(given), flags])
+    layers = lookahead_layers([*policy_layer(given), *below, *files, *preset_layer(given), *macro_layers(given), flags])
     stack = Stack(compose, {group: chosen(layers, group) for group in GROUPS})
     for layer in layers:
         stack.put(layer)
@@ -59,6 +61,9 @@ def lay(files: list[Layer], flags: Layer, compose: Compose, subdir: str = "") ->
     holds = iterations_hold_over_epochs(layers, said.value("epochs"))
     if holds:
         said.say("epochs", 0.0, f"{holds.where}, as it gives max_iters", holds.kind)
+    for key, preset in outdated_macros(layers):
+        said.say(key, None, preset.where, preset.kind)
+    check_plugin_state(said.value("plugin_state"), said["plugin_state"][-1].where)
     check_init_from(said.value("init_from"), said["init_from"][-1].where)
     if subdir:
         said.say("out_dir", str(Path(said.value("out_dir")) / subdir), "this job of the sweep", "flag")
@@ -75,7 +80,8 @@ class Stack:
         self.patches: list[Patch] = []
         self.left_out: dict[tuple[str, str], list[str]] = {}  # (where, meant for) -> keys
         self.moved: dict[str, list[str]] = {}
-        self.names = {group: composed[group]["name"] for group in GROUPS}
+        self.names = default_choices() | {group: by[-1].value for group, by in choices.items() if by}
+        self.stated = {group: dict(flattened(group_choices(group)[name].items())) for group, name in self.names.items()}
         for group, by in choices.items():
             if by:
                 check_member(group, by[-1].value)
@@ -88,14 +94,14 @@ class Stack:
                 self.provenance.say(f"{group}.name", source.value, source.where, source.kind)
 
     def _put_composed(self, key: str, value: Any) -> None:
-        """A composed value is a group's word if the group states it, config.yaml's if it differs from the default."""
+        """A composed value is a group file's word if that states it, config.yaml's if it differs from the file's or the default."""
         group, _, leaf = key.partition(".")
-        name = self.names.get(group, "")
-        if leaf.split(".")[0] in (group_choices(group)[name] if group in GROUPS else ()):
-            self.provenance.say(key, value, f"config/{group}/{name}.yaml", "group")
+        stated = self.stated.get(group, {})
+        if leaf in stated:
+            self.provenance.say(key, stated[leaf], f"config/{group}/{self.names[group]}.yaml", "group")
         elif key not in LEAVES:
             raise unknown(key, "config/config.yaml")
-        elif self.provenance.value(key) != value:
+        if self.provenance.value(key) != value:
             self.provenance.say(key, value, "config/config.yaml", "group")
 
     def put(self, layer: Layer) -> None:
@@ -111,7 +117,7 @@ class Stack:
             if layer.kind == "flag" and is_interpolation(item):
                 item = replace(item, value=interpolated(item.value, self.nested()))
             self.provenance.say(key, self.typed(item, key, layer.where), layer.where, layer.kind)
-            if key in PER_PLUGIN and layer.kind in ("file", "flag"):
+            if key in PER_PLUGIN and layer.kind in ASKING:
                 self.patches.append(Patch(None, key, self.provenance.value(key), layer.where, layer.kind))
         self.patches.extend(layer.patches)
 
@@ -191,9 +197,21 @@ class Stack:
                 value = coerce(value, LEAVES[key].kind, item.written)
                 check_range(value, LEAVES[key].field, item.written)
                 return plain(value)
-            return plain(coerce(value, like(below), item.written))
+            value = plain(coerce(value, self.kind_of_option(key, below), item.written))
+            if isinstance(below, list) and isinstance(value, list) and len(value) != len(below):
+                raise ConfigError(f"{item.written} must be a list of {len(below)}, as {below} is, got {value}")
+            return value
         except ConfigError as error:
             raise ConfigError(f"{error} ({where})") from error
+
+    def kind_of_option(self, key: str, below: Any) -> Any:
+        """The type of an optimizer's own option: that of the value it has, else, as null has none, its class's word."""
+        if below is not None:
+            return like(below)
+        from ..optim.classes import arguments_of, kind_of_argument
+
+        kind, leaf = self.provenance.value("optimizer.type"), key.removeprefix("optimizer.")
+        return kind_of_argument(kind, leaf) if leaf in arguments_of(kind) else Any
 
     def finish(self) -> Resolved:
         """The checked config, with the notes that have to be printed."""
@@ -238,6 +256,14 @@ class Stack:
             )
 
 
+@cache
+def default_choices() -> dict[str, str]:
+    """The member of each group that config.yaml's defaults list names."""
+    listed = read_yaml(CONFIG_DIR / "config.yaml")["defaults"]
+    named = {key: name for entry in listed if isinstance(entry, dict) for key, name in entry.items()}
+    return {group: named[group] for group in GROUPS}
+
+
 def turn(item: Item) -> int:
     """When an item is laid: the optimizer's class first, as it decides on the others; references last, as they look at them."""
     return 2 if is_interpolation(item) else 0 if item.key == "optimizer.type" else 1
@@ -248,4 +274,4 @@ def like(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         numbers = all(v is None or isinstance(v, (int, float)) for v in value)
         return tuple[float | None, ...] if None in value and numbers else tuple[float, ...] if numbers else tuple[str, ...]
-    return Any if value is None else type(value)
+    return type(value)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ..config import AnchorConfig, JournalConfig, OptimizerConfig, RunConfig, SchedulerConfig
+from ..config import AnchorConfig, JournalConfig, MacroConfig, MemoryConfig, OptimizerConfig, RunConfig, SchedulerConfig
 from ..errors import ConfigError, nearest
 from ..presets import preset_names
 from ..typed import leaves, to_mapping
@@ -26,19 +26,27 @@ usage: python train_ockham.py [config/FILE.py|.yaml ...] [--key=value ...] [grou
   config/train_shakespeare_char.py    a recipe: nanoGPT's config files, or YAML
   optimizer=muon  --preset=balanced   choose a member of a group, a rack
   rack.gate.adaptive=True             one parameter of one plugin of the preset
+  macro.plasticity=0.3                several values of the rack by one knob
   -m seed=1,2,3 optimizer=adamw,muon  one run for each combination, in out_dir/0_seed=1,... (without dashes)
   --cfg job [--package optimizer]     print the resolved config and stop
   --dry_run                           print parameters, FLOPs, memory and time, and stop
   --hydra-help                        Hydra's own flags, such as --shell-completion install=bash
 
-Low to high: defaults, groups, config files, preset, command line.
+Low to high: defaults, groups and policy, config files, preset, macros, command line.
 """
 EXIT_CODES = """\
 exit codes: 0 done; 2 the command line, a config file or a preset is wrong; 1 the world lacks or broke something
             (corpus, checkpoint, device, disk); 130 Ctrl-C and 143 SIGTERM, both after a checkpoint
 """
 KEY_WIDTH, WIDTH = 36, 130  # of the tables of keys
-ROOMS = {"optimizer": OptimizerConfig, "scheduler": SchedulerConfig, "anchor": AnchorConfig, "journal": JournalConfig}
+ROOMS = {
+    "optimizer": OptimizerConfig,
+    "scheduler": SchedulerConfig,
+    "anchor": AnchorConfig,
+    "memory": MemoryConfig,
+    "macro": MacroConfig,
+    "journal": JournalConfig,
+}
 
 
 def help_text() -> str:
