@@ -59,7 +59,7 @@ def check(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # a damaged header raises whatever its bytes come to: BadZipFile, UnicodeDecodeError, ...
         raise CheckpointError(f"{path} is no whole checkpoint ({error})") from error
     if damaged:
         raise CheckpointError(f"{path} is damaged in {damaged}")
