@@ -34,6 +34,7 @@ class Anchor:
         self.evaluations_without_gain = 0
         self.weights: list[torch.Tensor] = []
         self.squared_norm = 0.0
+        self.moves = 0  # grows whenever the weights change, also by loading; tells that what was computed from them is stale
         self.move()
 
     @torch.no_grad()
@@ -43,7 +44,22 @@ class Anchor:
             torch._foreach_copy_(self.weights, self.parameters)
         else:
             self.weights = [p.detach().clone() for p in self.parameters]
+        self._moved()
+
+    @torch.no_grad()
+    def follow(self, rate: float) -> None:
+        """Go a share of the way to the weights: θ* ← θ* + rate·(θ − θ*)."""
+        torch._foreach_lerp_(self.weights, self.parameters, rate)
+        self._moved()
+
+    def _moved(self) -> None:
         self.squared_norm = self._norm(self.weights) ** 2
+        self.moves += 1
+
+    def named_weights(self, module: torch.nn.Module) -> dict[str, torch.Tensor]:
+        """θ* by the parameters' names in `module`, for torch.func.functional_call."""
+        weight_of = {id(p): w for p, w in zip(self.parameters, self.weights, strict=True)}
+        return {name: weight_of[id(p)] for name, p in module.named_parameters() if id(p) in weight_of}
 
     @torch.no_grad()
     def drift(self) -> float:
@@ -102,4 +118,4 @@ class Anchor:
             mine.copy_(saved)
         for key in ("penalize", "in_force", "engaged_at", "best_loss", "evaluations_without_gain"):
             setattr(self, key, state[key])
-        self.squared_norm = self._norm(self.weights) ** 2
+        self._moved()

@@ -13,11 +13,33 @@ READ_ONLY = ("iter_num", "task_loss")
 WATCHED = ("learning_rate", "lambda_ockham", "surprise_threshold", "updated", "consolidating")
 
 
+@dataclass(frozen=True)
+class Echo:
+    """A gradient echo that a plugin asks for: g ← g + mix·E, then E ← decay·E + (1 − decay)·g, of the g before."""
+
+    mix: float
+    decay: float
+    restart: bool = False  # begin with E = 0
+
+
 @dataclass
 class Requests:
-    """What plugins ask of the learner, which owns the tensors. Reset in every iteration."""
+    """What plugins ask of the learner, which owns the tensors. Reset in every iteration.
+
+    Set in on_batch_start. What is probed is measured when the step is done, and its figure is in the next context's
+    `probes`: `probe_kl` gives "kl", `probe_loss` gives "loss", `probe_slope` gives "loss" and "slope", the cosine of the probe
+    loss's gradient and this iteration's update. KL is left out while no anchor is in force, the slope where nothing was
+    updated. `rollback` and `stop` hold a reason, or "": the learner does neither, the program that called `step` reads them.
+    """
 
     gradient_noise: float = 0.0  # σ of Gaussian gradient noise, in units of the gradient's rms
+    gradient_echo: dict[str, Echo] = field(default_factory=dict)  # by the asking plugin's name, each with its own E
+    anchor_follow: float = 0.0  # share of the way from anchor to weights that the anchor goes after an update, in [0, 1]
+    probe_kl: bool = False  # KL(anchor‖model), nats/token
+    probe_loss: bool = False  # nats/token
+    probe_slope: bool = False  # in [−1, 1]
+    rollback: str = ""
+    stop: str = ""
 
 
 @dataclass
@@ -55,6 +77,7 @@ class OccamContext:
 
     anchor_available: bool = True
     requests: Requests = field(default_factory=Requests)
+    probes: dict[str, float] = field(default_factory=dict)  # kl, loss, slope: what the last iteration's requests found
     metrics: dict[str, float] = field(default_factory=dict)  # the plugins' own figures; journaled and tracked
     changes: list[tuple[str, str, Any, Any]] = field(default_factory=list)  # (plugin, field, from, to), by the host
     notices: list[str] = field(default_factory=list)  # said once to the user and journaled as warnings

@@ -14,12 +14,15 @@ from torch.optim.swa_utils import AveragedModel
 
 from .anchor import Anchor
 from .context import OccamContext
-from .data import Batch, mix
+from .data import Batch
 from .distributed import Ranks, gradients
 from .ledger import BACKWARD, FORWARD, Ledger
-from .optim.averages import COUNTED_IN_GROUPS, evaluated_weights, kind_of
+from .optim.averages import evaluated_weights, kind_of, slow_weights
+from .optim.saved import load_state
 from .plugins import OckhamGatePlugin, PluginHost
 from .precision import Precision
+from .quotient import Footprint
+from .requested import Requested
 
 UPDATED, SKIPPED, NONFINITE, BACKED_OFF = "UPDATED", "SKIPPED", "NONFINITE", "SCALER_BACKOFF"
 
@@ -32,7 +35,9 @@ class OckhamLearner:
     weights with the penalty on. `schedule(tick)` gives the first parameter group's learning rate; every group is
     scaled by the same factor. The ticks are those of `clock`: iterations; updates made; or compute units spent, in
     iterations' worth, so that all three are the same where every batch is learned. `average` follows the weights at every
-    update and stands in for them under `evaluated_weights`. `clip_grad_norm` 0 or None does not clip.
+    update and stands in for them under `evaluated_weights`. `clip_grad_norm` 0 or None does not clip. `probe` is a batch that is
+    never learned, for plugins that measure on one; `footprint` is what the model costs, for the contexts' Occam Quotient. What
+    plugins ask of the caller is in the context that `step` returns: `ctx.requests.rollback` and `.stop`, each a reason or "".
 
     >>> learner = OckhamLearner(model=model, surprise_threshold=2.0, lambda_ockham=0.01)
     >>> ctx = learner.step((x, y))          # or a list of micro-batches
@@ -54,6 +59,8 @@ class OckhamLearner:
         clip_grad_norm: float | None = 1.0,
         ranks: Ranks | None = None,
         precision: Precision | None = None,
+        probe: Batch | None = None,
+        footprint: Footprint | None = None,
         seed: int = 1337,
     ):
         self.model = model
@@ -68,8 +75,9 @@ class OckhamLearner:
         self.consolidate_interval, self.clip_grad_norm = consolidate_interval, clip_grad_norm
         self.ranks = ranks or Ranks(self.parameters[0].device)
         self.precision = precision or Precision(self.ranks.device.type)
-        self.seed = seed
+        self.footprint = footprint
         self.ledger = Ledger()
+        self.requested = Requested(model, self.parameters, self.ledger, self.ranks, self.precision, probe, seed)
         self.iter_num = 0
         self.updates = 0  # steps of the optimizer; the ledger counts micro-batches
         self.consolidations = 0
@@ -87,6 +95,7 @@ class OckhamLearner:
         ctx = self._context(lr, task_loss, verdicts)
         if math.isfinite(task_loss):
             ctx = self.host.process_batch_start(ctx)
+            self.requested.check(ctx.requests)
             if ctx.updated and (loss is not None or any(verdicts)):
                 self._update(ctx, loss, sum(verdicts))
             else:
@@ -137,7 +146,7 @@ class OckhamLearner:
 
     def _context(self, lr: float, task_loss: float, verdicts: tuple[bool, ...]) -> OccamContext:
         in_force = self.anchor.in_force
-        return OccamContext(
+        ctx = OccamContext(
             iter_num=self.iter_num,
             task_loss=task_loss,
             learning_rate=lr,
@@ -148,10 +157,19 @@ class OckhamLearner:
             update_rate=self.ledger.update_rate,
             verdicts=verdicts,
             anchor_available=in_force,
+            probes=dict(self.requested.results),
         )
+        return self.footprint.fill(ctx) if self.footprint else ctx
+
+    def evaluated_context(self, val_loss: float, drift: float) -> OccamContext:
+        """What a memory judges: the state now, `val_loss` its task loss, `drift` that after its last step."""
+        ctx = self._context(self.optimizer.param_groups[0]["lr"], val_loss, ())
+        ctx.complexity_cost = drift if self.anchor.in_force else 0.0
+        ctx.metrics["drift"] = drift
+        return ctx
 
     def _update(self, ctx: OccamContext, loss: torch.Tensor | None, accepted: int) -> None:
-        """Backward, penalty, noise, plugins, clip, optimizer step; or nothing at all when a gradient is not finite."""
+        """Backward, penalty, echo, noise, plugins, clip, optimizer step; or nothing at all when a gradient is not finite."""
         if loss is not None:
             self.precision.scaler.scale(loss).backward()
             self.ledger.backward()
@@ -164,8 +182,7 @@ class OckhamLearner:
             return
         if self.anchor.in_force:
             self.anchor.add_penalty_gradient(ctx.lambda_ockham)
-        if ctx.requests.gradient_noise:
-            self._add_noise(ctx.requests.gradient_noise)
+        self.requested.shape_gradients(ctx.requests, self.iter_num, self.host.names())
         self.host.process_adapt(ctx)
         grads = gradients(self.parameters)
         norm = torch.nn.utils.get_total_norm(grads)
@@ -198,23 +215,13 @@ class OckhamLearner:
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = base * factor
         self.optimizer.param_groups[0]["lr"] = ctx.learning_rate  # exact, not through the quotient
+        self.requested.remember(ctx.requests)
         self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
         self.updates += 1
         if self.average is not None:
             self.average.update_parameters(self.model)
         ctx.reason_code = UPDATED
-
-    @torch.no_grad()
-    def _add_noise(self, sigma: float) -> None:
-        """g ← g + σ·rms(g)·N(0, 1); the draw is a pure function of (seed, iteration), so all ranks add the same."""
-        grads = gradients(self.parameters)
-        count = sum(g.numel() for g in grads)
-        rms = torch.nn.utils.get_total_norm(grads) / count**0.5
-        generator = torch.Generator(grads[0].device).manual_seed(int(mix(self.seed, self.iter_num, 0x6E6F6973)[0] >> 1))
-        for grad in grads:
-            noise = torch.randn(grad.shape, generator=generator, device=grad.device, dtype=grad.dtype)
-            grad.add_(noise * (sigma * rms))
 
     def _finish(self, ctx: OccamContext, micros: list[Batch]) -> None:
         """Count, measure, tell the rack, consolidate."""
@@ -223,6 +230,8 @@ class OckhamLearner:
             self.ledger.verdict(accepted and ctx.updated, tokens)
         self.nonfinite_in_a_row = self.nonfinite_in_a_row + 1 if ctx.reason_code == NONFINITE else 0
         if ctx.updated:
+            if self.anchor.in_force and ctx.requests.anchor_follow:
+                self.anchor.follow(ctx.requests.anchor_follow)
             self.drift, self.grad_norm = self.anchor.drift(), ctx.grad_norm
         elif ctx.reason_code != NONFINITE:
             ctx.grad_norm = 0.0  # no gradient was made, or none that counts
@@ -231,6 +240,8 @@ class OckhamLearner:
         ctx.update_rate = self.ledger.update_rate
         if ctx.reason_code != NONFINITE:
             self.host.process_batch_end(ctx)
+        if math.isfinite(ctx.task_loss):  # else the rack has not seen the last figures yet
+            self.requested.measure(ctx, self.anchor, micros[0][1].numel())
         self.iter_num += 1
         self._maybe_consolidate(ctx)
 
@@ -256,6 +267,11 @@ class OckhamLearner:
             self.consolidated_at = self.iter_num
         return engaged
 
+    @property
+    def evaluates_others(self) -> bool:
+        """Whether other weights than the trained ones are evaluated."""
+        return (self.average is not None and int(self.average.n_averaged) > 0) or bool(slow_weights(self.optimizer))
+
     def evaluated_weights(self) -> AbstractContextManager[None]:
         """Within, the model holds what is to be evaluated: averaged weights, Lookahead's slow ones, or its own."""
         return evaluated_weights(self.parameters, self.optimizer, self.average)
@@ -272,6 +288,7 @@ class OckhamLearner:
             "plugins": self.host.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
             "ledger": self.ledger.state_dict(),
+            "requested": self.requested.state_dict(self.anchor),
             "counters": {name: getattr(self, name) for name in self.COUNTERS},
         }
 
@@ -279,16 +296,13 @@ class OckhamLearner:
         """Continue where `state_dict` was taken; learning rate and options stay as this learner was built."""
         if state["optimizer_type"] != kind_of(self.optimizer):
             raise ValueError(f"saved by {state['optimizer_type']}, this is {kind_of(self.optimizer)}")
-        not_options = ("params", *COUNTED_IN_GROUPS)
-        options = [{k: v for k, v in g.items() if k not in not_options} for g in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_state(self.optimizer, state["optimizer"])
         if self.average is not None and state["average"] is not None:  # else it begins here
             self.average.load_state_dict(state["average"])
-        for group, mine in zip(self.optimizer.param_groups, options, strict=True):
-            group.update(mine)  # load_state_dict brings the checkpoint's lr, betas, weight decay and fused back
         self.anchor.load_state_dict(state["anchor"])
         self.host.load_state_dict(state["plugins"])
         self.precision.scaler.load_state_dict(state["scaler"])
         self.ledger.load_state_dict(state["ledger"])
+        self.requested.load_state_dict(state.get("requested"), self.anchor)  # version 0.2.0 had none
         for name in self.COUNTERS:
             setattr(self, name, state["counters"][name])

@@ -3,11 +3,15 @@
 from ..context import OccamContext
 from .base import OccamPlugin, Param, ParameterError
 from .compressor import CompressorPlugin
+from .delay import DelayPlugin
 from .eq import EQPlugin
 from .gate import OckhamGatePlugin
 from .host import PluginHost
+from .kl_watchdog import KLWatchdogPlugin
+from .learned_gain import LearnedGainPlugin
 from .limiter import LimiterPlugin
 from .logger import LoggerPlugin
+from .reverb import ReverbPlugin
 from .saturation import SaturationPlugin
 
 # Older spellings, so that code written for them needs new import lines only.
@@ -25,6 +29,10 @@ PLUGINS: dict[str, type[OccamPlugin]] = {
     "CurriculumEQPlugin": EQPlugin,
     "LimiterPlugin": LimiterPlugin,
     "SaturationPlugin": SaturationPlugin,
+    "DelayPlugin": DelayPlugin,
+    "ReverbPlugin": ReverbPlugin,
+    "KLWatchdogPlugin": KLWatchdogPlugin,
+    "LearnedGainPlugin": LearnedGainPlugin,
     "LoggerPlugin": LoggerPlugin,
 }
 
@@ -32,7 +40,10 @@ __all__ = [
     "PLUGINS",
     "CompressorPlugin",
     "CurriculumEQPlugin",
+    "DelayPlugin",
     "EQPlugin",
+    "KLWatchdogPlugin",
+    "LearnedGainPlugin",
     "LearningPlugin",
     "LimiterPlugin",
     "LoggerPlugin",
@@ -43,6 +54,7 @@ __all__ = [
     "Param",
     "ParameterError",
     "PluginHost",
+    "ReverbPlugin",
     "SaturationPlugin",
     "TrainingState",
 ]

@@ -97,14 +97,20 @@ class Param:
 
 
 def _quoted_number(value: Any) -> str:
-    """A hint for a number that was written as text."""
+    """A hint for a number that was written as text: in quotes, in per cent, or with a comma."""
     if not isinstance(value, str):
         return ""
-    try:
-        float(value)
-    except ValueError:
-        return ""
-    return " (a number in quotes is text; take the quotes away)"
+    for text, hint in (
+        (value, "a number in quotes is text; take the quotes away"),
+        (value.removesuffix("%"), "write a fraction: 60% is 0.6"),
+        (value.replace(",", "."), "write a decimal point, not a comma"),
+    ):
+        try:
+            float(text)
+        except ValueError:
+            continue
+        return f" ({hint})"
+    return ""
 
 
 class OccamPlugin(ABC):
@@ -118,12 +124,17 @@ class OccamPlugin(ABC):
     takes every parameter as a keyword. A class without `PARAMS` writes its own constructor and calls
     `super().__init__(name)`. With `STATE = None` the checkpoint holds every plain attribute (numbers, text, lists, ...) that
     is neither a parameter of the constructor nor its name; other attributes are left out.
+
+    `WRITES` tells `ockham check` what the plugin may change and how: {"learning_rate": "scales"}. The fields are those that
+    the host watches (context.WATCHED) and "requests.NAME"; the ways are "scales" (multiplies), "adds", "raises" (only ever
+    to True), whose order does not matter; "clamps" (bounds the value) and "sets", whose order does. None = tried out.
     """
 
     name: str = ""
     enabled: bool = True
     PARAMS: ClassVar[tuple[Param, ...]] = ()
     STATE: ClassVar[tuple[str, ...] | None] = None
+    WRITES: ClassVar[Mapping[str, str] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -170,6 +181,10 @@ class OccamPlugin(ABC):
 
     def reset(self) -> None:
         """Back to the state at construction."""
+
+    def writes(self) -> Mapping[str, str] | None:
+        """`WRITES` as it holds under these parameters."""
+        return self.WRITES
 
     def params(self) -> dict[str, Any]:
         """The declared parameters and their values."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from ..context import OccamContext
 from .base import OccamPlugin, Param, ParameterError
 
@@ -30,6 +32,7 @@ class CompressorPlugin(OccamPlugin):
         Param("max_lambda", 1.0, "largest λ", low=0),
     )
     STATE = ("level", "lambda_scale", "lr_scale")
+    WRITES = MappingProxyType({"learning_rate": "scales", "lambda_ockham": "clamps"})
 
     threshold: float
     ratio: float

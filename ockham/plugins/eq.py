@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections import deque
+from types import MappingProxyType
 
 from ..context import OccamContext
 from .base import OccamPlugin, Param
@@ -30,6 +31,7 @@ class EQPlugin(OccamPlugin):
         Param("adaptation_rate", 0.01, "share of the way to the full gain, per iteration", low=0, high=1),
     )
     STATE = ("losses", "amount")
+    WRITES = MappingProxyType({"learning_rate": "scales"})
 
     bands: dict[str, float]
     adaptation_rate: float

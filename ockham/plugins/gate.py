@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from statistics import NormalDist
+from types import MappingProxyType
 
 from ..context import OccamContext
 from .base import OccamPlugin, Param
@@ -42,6 +43,7 @@ class OckhamGatePlugin(OccamPlugin):
         Param("target_update_rate", None, "fraction of batches to learn at least", float | None, low=0, high=1),
     )
     STATE = ("adapted", "losses", "mean", "deviation", "z", "seen", "open_run", "is_noticed", "notice", "threshold", "quantile")
+    WRITES = MappingProxyType({"updated": "sets", "surprise_threshold": "sets"})
 
     surprise_threshold: float | str | None
     adaptive: bool

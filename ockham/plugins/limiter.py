@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from ..context import OccamContext
 from .base import OccamPlugin, Param
 
@@ -21,6 +24,7 @@ class LimiterPlugin(OccamPlugin):
         Param("force_consolidate", True, "consolidate when the drift is over its ceiling", bool),
     )
     STATE = ("hits", "grad_hits")
+    WRITES = MappingProxyType({"consolidating": "raises"})
 
     complexity_ceiling: float
     grad_norm_ceiling: float
@@ -28,6 +32,9 @@ class LimiterPlugin(OccamPlugin):
 
     def reset(self) -> None:
         self.hits, self.grad_hits = 0, 0
+
+    def writes(self) -> Mapping[str, str]:
+        return self.WRITES if self.force_consolidate else {}
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
         return ctx

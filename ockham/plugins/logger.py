@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 from ..context import OccamContext
@@ -19,6 +20,7 @@ class LoggerPlugin(OccamPlugin):
     name = "logger"
     PARAMS = (Param("interval", 1, "iterations from one line to the next", int, low=1),)
     STATE = ("iterations",)
+    WRITES = MappingProxyType({})
 
     interval: int
     sink: Callable[[str], object] = staticmethod(print)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ..context import OccamContext
@@ -30,6 +32,7 @@ class SaturationPlugin(OccamPlugin):
         Param("seed", None, "seed of the learning-rate noise; null = the run's", int | None, low=0),
     )
     STATE = ("iterations", "generator")
+    WRITES = MappingProxyType({"learning_rate": "scales", "requests.gradient_noise": "adds"})
 
     drive: float
     noise_type: str
@@ -39,6 +42,10 @@ class SaturationPlugin(OccamPlugin):
     def reset(self) -> None:
         self.iterations = 0
         self.random = random.Random(DEFAULT_SEED if self.seed is None else self.seed)
+
+    def writes(self) -> Mapping[str, str]:
+        spared = {"learning_rate": "requests.gradient_noise", "gradient": "learning_rate"}.get(self.noise_type)
+        return {field: how for field, how in self.WRITES.items() if field != spared}
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
         ramp = min(1.0, self.iterations / self.warmup_iters) if self.warmup_iters else 1.0
