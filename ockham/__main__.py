@@ -11,6 +11,11 @@ from typing import Any
 from . import __version__
 from .arguments import DEBUG, Parser
 from .audit.command import add_audit
+from .commands.check import add_check
+from .commands.journal import add_journal
+from .commands.memory import add_memory
+from .commands.odr import add_odr
+from .commands.preset import add_preset
 from .errors import ConfigError, UsageError, WorldError
 from .experiment.tune_flags import add_tune
 from .program import run_program, wants_debug
@@ -20,14 +25,32 @@ commands:
   ockham train [FILE ...] [--key=value ...]            train; ockham train --help lists the keys
   ockham config explain KEY [FILE ...] [--key=value ...]
                                                        where KEY's value comes from under these train arguments
-  ockham preset list                                   the rack presets, a line each
+  ockham preset list [--for finetune|scratch|stream|noisy]
+                                                       the rack presets, a line each
   ockham preset show NAME                              one preset: its plugins, parameters, hyperparameters
+  ockham preset diff A B | new NAME [--from PRESET] | validate FILE ...
+                                                       compare, make and check presets
+  ockham preset pack NAME | install FILE|https-URL     share a preset: one YAML with author, versions and sha256
+  ockham preset suggest [FILE ...] [--key=value ...] [--units=U] [--seeds=1,2,3]
+                                                       try the presets on your data for equal compute, and rank them
+  ockham memory list|show|best|export|rollback RUN     the states that a run kept; rollback --undo takes the last one back
+  ockham memory compare MODEL MODEL ...                models of different sizes by Occam Quotient, with ROI in per cent
+  ockham check PRESET                                  what each plugin may change, conflicts, likely mistakes
+  ockham odr new TITLE | list                          decision records under docs/odr (--dir): make one, list them
+  ockham odr check FILE --before RUN --after RUN [--json]
+                                                       tick the constraints that hold between two runs
+  ockham odr close FILE --before RUN --after RUN       ... and write the outcome, KEEP or REVERT
   ockham report RUN [RUN ...]                          report.html in each run's folder
   ockham report RUN [RUN ...] --table                  finished runs as a Markdown table
   ockham report RUN [RUN ...] --svg FILE [--labels A,B,...]
                                                        all runs' val losses in one picture
   ockham audit show RUN                                how a run was last started, and the command that repeats it
   ockham audit verify RUN [--strict]                   what has changed since; exit code 1 if its config, data or code has
+  ockham journal summarize RUN [--json]                updates, reasons, events, what each plugin changed, losses
+  ockham journal plot RUN [--out FILE.svg] [--fields A,B] [--x units]
+                                                       its columns and plugin metrics as a picture
+  ockham journal replay RUN [--mute P | --solo P | --each]
+                                                       run it again bit for bit, or without a plugin; --json FILE
   ockham tune [FILE ...] [--key=value ...] KEY=SPACE ... --study=DIR
                                                        look for better values, confirmed on fresh seeds; ockham tune --help
 
@@ -73,13 +96,6 @@ def parser() -> Parser:
     one.add_argument("key")
     one.set_defaults(do=explain, parser=one)
 
-    preset = verbs.add_parser("preset", help="the rack presets").add_subparsers(required=True, metavar="WHAT")
-    listing = preset.add_parser("list", help="the presets, a line each")
-    listing.set_defaults(do=preset_list, parser=listing)
-    show = preset.add_parser("show", help="one preset: its plugins, their parameters, its hyperparameters")
-    show.add_argument("name")
-    show.set_defaults(do=preset_show, parser=show)
-
     report = verbs.add_parser("report", help="report.html of a run, or one picture of several runs' val losses")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     other = report.add_mutually_exclusive_group()
@@ -89,6 +105,11 @@ def parser() -> Parser:
     report.set_defaults(do=make_report, parser=report)
     add_audit(verbs)
     add_tune(verbs)
+    add_preset(verbs)
+    add_memory(verbs)
+    add_check(verbs)
+    add_journal(verbs)
+    add_odr(verbs)
     return root
 
 
@@ -105,28 +126,6 @@ def top_level(name: str) -> Any:
 def explain(options: argparse.Namespace) -> int:
     """Print a key's value, and what each layer said."""
     print(top_level("configurator").explain(options.key, options.rest))
-    return 0
-
-
-def preset_list(options: argparse.Namespace) -> int:
-    """Print the presets."""
-    from .presets import load_preset, preset_names
-
-    for name in preset_names():
-        print(f"{name:16s} {load_preset(name).description}")
-    return 0
-
-
-def preset_show(options: argparse.Namespace) -> int:
-    """Print one preset."""
-    import yaml
-
-    from .presets import load_preset
-
-    preset = load_preset(options.name)
-    print(f"{preset.title}: {preset.description}")
-    plain = {"hyperparameters": dict(preset.hyperparameters), "plugins": [dict(spec) for spec in preset.specs]}
-    print(yaml.safe_dump(plain, sort_keys=False), end="")
     return 0
 
 

@@ -5,10 +5,11 @@
     tags: [scratch, general]
     hyperparameters: {learning_rate: 0.001, ...}
     plugins:
-      - type: CompressorPlugin           # a name in ockham.plugins.PLUGINS
+      - type: CompressorPlugin           # a name in ockham.plugins.PLUGINS, or an entry point of group ockham.plugins
         name: compressor                 # optional, as is `enabled: false`
         params: {threshold: 0.1}
     memory: {quality_threshold: 1.5}     # optional
+    package: {...}                       # what `ockham preset pack` adds
 
 Presets are data: no aliases, no YAML tags, at most 64 KiB. Every error names file, line, what was given and what is allowed.
 """
@@ -21,18 +22,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import yaml
-
+from .document import Document, shown
 from .errors import PresetError, nearest
 from .plugins import PLUGINS, OccamPlugin, Param, ParameterError, PluginHost
+from .plugins.entry import entry_names, plugin_from_entry_point
 from .plugins.host import HYPERPARAMETERS as CONTEXT_HYPERPARAMETERS
 
 PRESETS_DIR = Path(__file__).resolve().parents[1] / "presets"
-MAX_BYTES = 64 * 1024
-MAX_DEPTH = 16  # nested collections; ours need five
-TOP_KEYS = ("name", "description", "tags", "hyperparameters", "plugins", "memory")
+TOP_KEYS = ("name", "description", "tags", "hyperparameters", "plugins", "memory", "package")
+PACKAGE_KEYS = ("author", "tested_with", "needs", "sha256")
 PLUGIN_KEYS = ("type", "name", "enabled", "params")
 HYPERPARAMETERS = (
     Param("learning_rate", None, "peak learning rate", low=0),
@@ -45,9 +45,13 @@ MEMORY = (
     Param("quality_threshold", None, "largest loss that is accepted, nats/token", low=0),
     Param("complexity_threshold", None, "largest complexity_cost that is accepted", low=0),
     Param("min_oq_improvement", None, "least relative improvement of the Occam Quotient"),
+    Param("max_snapshots", None, "snapshots kept", int, low=1),
+    Param("max_mb", None, "bytes of all snapshots, MB; 0 = no cap", low=0),
+    Param("consolidate_on_accept", None, "an accepted state becomes the anchor", bool),
 )
-# A number that YAML 1.1 takes for text, such as 1e-3.
-BARE_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+# Short names from elsewhere -> the hyperparameter meant.
+MEANT = {"lr": "learning_rate", "tau": "surprise_threshold", "lambda": "lambda_ockham", "interval": "consolidate_interval"}
 
 Spec = dict[str, Any]
 
@@ -65,6 +69,7 @@ class Preset:
     memory: dict[str, float] | None  # thresholds
     path: Path
     sha256: str  # of the file's bytes
+    package: dict[str, Any] | None = None  # of a packed preset: author, tested_with, needs, sha256 of the content
 
     @cached_property
     def plugins(self) -> list[OccamPlugin]:
@@ -95,15 +100,15 @@ def load_preset(name_or_path: str | Path, overrides: Mapping[str, Mapping[str, A
     stem = name_or_path.removesuffix(".yaml")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", stem):
         raise PresetError(
-            f"a preset's name is that of a file directly in {_shown(PRESETS_DIR)}/, got {name_or_path!r};"
+            f"a preset's name is that of a file directly in {shown(PRESETS_DIR)}/, got {name_or_path!r};"
             " copy the file there and give its name (in Python: load_preset_file(path))"
         )
     path = PRESETS_DIR / f"{stem}.yaml"
     if not path.is_file():
         known = preset_names()
-        raise PresetError(f"no preset {stem!r}{nearest(stem, known)}; {_shown(PRESETS_DIR)}/ has {', '.join(known)}")
+        raise PresetError(f"no preset {stem!r}{nearest(stem, known)}; {shown(PRESETS_DIR)}/ has {', '.join(known)}")
     if path.resolve().parent != PRESETS_DIR.resolve():
-        raise PresetError(f"preset {stem!r} is a link to {path.resolve()}, outside {_shown(PRESETS_DIR)}/; copy the file there")
+        raise PresetError(f"preset {stem!r} is a link to {path.resolve()}, outside {shown(PRESETS_DIR)}/; copy the file there")
     return load_preset_file(path, overrides)
 
 
@@ -114,12 +119,16 @@ def load_preset_simple(name: str | Path) -> PluginHost:
 
 def load_preset_file(path: Path | str, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Preset:
     """The preset in any file; see `load_preset`."""
-    path = Path(path)
-    document = _Document(path)
-    content = document.mapping((), TOP_KEYS, "key")
+    return read_preset(Document(Path(path)), overrides)
+
+
+def read_preset(document: Document, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Preset:
+    """The preset in a document; see `load_preset`."""
+    path = document.path
+    content = document.mapping((), TOP_KEYS, "key", _belongs_elsewhere)
     if "plugins" not in content:
         document.fail((), f"a preset needs the key 'plugins', a list (it may be []), got {', '.join(content) or 'nothing'}")
-    hyperparameters = document.values(("hyperparameters",), HYPERPARAMETERS)
+    hyperparameters = document.values(("hyperparameters",), HYPERPARAMETERS, MEANT)
     specs = _specs(document, content["plugins"], hyperparameters)
     tags = content.get("tags") or []
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
@@ -137,7 +146,28 @@ def load_preset_file(path: Path | str, overrides: Mapping[str, Mapping[str, Any]
         memory=None if content.get("memory") is None else document.values(("memory",), MEMORY),
         path=path,
         sha256=hashlib.sha256(document.raw).hexdigest(),
+        package=None if content.get("package") is None else _package(document),
     )
+
+
+def _belongs_elsewhere(key: str) -> str:
+    if key in MEANT or key in [p.name for p in HYPERPARAMETERS]:
+        return f" ({MEANT.get(key, key)} belongs under hyperparameters)"
+    return f" ({key} belongs under memory)" if key in [p.name for p in MEMORY] else ""
+
+
+def _package(document: Document) -> dict[str, Any]:
+    """The block of a packed preset, its keys and types checked; whether the hash fits is `ockham.sharing`'s to say."""
+    package = document.mapping(("package",), PACKAGE_KEYS, "key of package")
+    for key, value in package.items():
+        if key in ("author", "sha256"):
+            if not isinstance(value, str):
+                document.fail(("package", key), f"package.{key} must be text, got {value!r}")
+            continue
+        for name, text in document.mapping(("package", key), None, "name").items():
+            if not isinstance(text, str):
+                document.fail(("package", key, name), f"package.{key}.{name} must be text, got {text!r}")
+    return package
 
 
 def build_plugins(specs: Sequence[Mapping[str, Any]], seed: int | None = None) -> list[OccamPlugin]:
@@ -152,32 +182,58 @@ def build_plugins(specs: Sequence[Mapping[str, Any]], seed: int | None = None) -
             if key not in PLUGIN_KEYS:
                 hint = nearest(str(key), PLUGIN_KEYS)
                 raise PresetError(f"unknown key {key!r} of a plugin{hint}; allowed: {', '.join(PLUGIN_KEYS)}")
-        cls, params = _plugin_class(spec.get("type")), dict(spec.get("params") or {})
+        cls, params = plugin_class(spec.get("type")), dict(spec.get("params") or {})
         if seed is not None and params.get("seed") is None and any(p.name == "seed" for p in cls.PARAMS):
             params["seed"] = seed
-        plugin = cls(spec.get("name"), **params)
+        plugin = make_plugin(spec["type"], spec.get("name"), params)
         plugin.enabled = bool(spec.get("enabled", True))
         plugins.append(plugin)
     return plugins
 
 
-def _plugin_class(name: Any) -> type[OccamPlugin]:
-    if not isinstance(name, str) or name not in PLUGINS:
-        raise PresetError(f"unknown plugin type {name!r}{nearest(str(name), PLUGINS)}; allowed: {', '.join(PLUGINS)}")
-    return PLUGINS[name]
+def plugin_class(name: Any) -> type[OccamPlugin]:
+    """The class of a plugin type: our own table first, then installed packages' entry points. Raises PresetError."""
+    if isinstance(name, str) and name in PLUGINS:
+        return PLUGINS[name]
+    found = plugin_from_entry_point(name) if isinstance(name, str) else None
+    if found is not None:
+        return found
+    known = [*PLUGINS, *entry_names()]
+    by_name = {cls.name: f" (did you mean {cls.__name__}?)" for cls in PLUGINS.values()}
+    hint = by_name.get(name) if isinstance(name, str) else None
+    raise PresetError(f"unknown plugin type {name!r}{hint or nearest(str(name), known)}; allowed: {', '.join(known)}")
 
 
-def _specs(document: _Document, entries: Any, hyperparameters: Mapping[str, Any]) -> list[Spec]:
+def make_plugin(kind: Any, name: str | None, params: Mapping[str, Any]) -> OccamPlugin:
+    """A new plugin of the type. Raises PresetError for a type that cannot be made, ParameterError for a bad parameter."""
+    cls = plugin_class(kind)
+    if params and not cls.PARAMS:
+        raise PresetError(f"{kind} states no PARAMS, so a preset can give it none, got {', '.join(map(str, params))}")
+    try:
+        return cls(name, **params)
+    except ParameterError:
+        raise
+    except Exception as error:  # another package's constructor
+        raise PresetError(f"plugin type {kind} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def type_name(kind: str) -> str:
+    """The name a spec keeps: our own class's, so that older spellings are settled; another package's as it was given."""
+    return PLUGINS[kind].__name__ if kind in PLUGINS else kind
+
+
+def _specs(document: Document, entries: Any, hyperparameters: Mapping[str, Any]) -> list[Spec]:
     """The file's plugins with every parameter resolved; a gate takes what it does not state from the hyperparameters."""
     if not isinstance(entries, list):
-        document.fail(("plugins",), f"plugins must be a list of {{type, params}}, got {entries!r}")
+        document.fail(("plugins",), f"plugins must be a list of {{type, params}}, got {entries!r}; begin each with `- type:`")
     specs: list[Spec] = []
     for index, entry in enumerate(entries):
         at = ("plugins", index)
         if isinstance(entry, str):
             document.fail(at, f"a plugin must be a mapping of {', '.join(PLUGIN_KEYS)}, got {entry!r}; write `- type: {entry}`")
-        entry = document.mapping(at, PLUGIN_KEYS, "key of a plugin")
+        entry = document.mapping(at, None, "key of a plugin")
         if "type" not in entry:
+            _refuse_unknown_keys(document, at, None)
             document.fail(at, f"a plugin needs the key 'type', got {', '.join(entry) or 'nothing'}")
         if not isinstance(entry.get("enabled", True), bool):
             document.fail((*at, "enabled"), f"enabled must be true or false, got {entry['enabled']!r}")
@@ -188,22 +244,40 @@ def _specs(document: _Document, entries: Any, hyperparameters: Mapping[str, Any]
     return specs
 
 
-def _spec(document: _Document, at: tuple[Any, ...], entry: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> Spec:
+def _spec(document: Document, at: tuple[Any, ...], entry: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> Spec:
     try:
-        plugin_class = _plugin_class(entry["type"])
+        cls = plugin_class(entry["type"])
     except PresetError as error:
         document.fail((*at, "type"), str(error))
-    name = entry.get("name", plugin_class.name)
+    _refuse_unknown_keys(document, at, cls)
+    name = entry.get("name", cls.name)
     if not isinstance(name, str) or not name or "/" in name:
         document.fail((*at, "name"), f"a plugin's name must be text without '/', got {name!r}")
     params = document.mapping((*at, "params"), None, "parameter") if entry.get("params") is not None else {}
-    shared = [p.name for p in plugin_class.PARAMS if p.name in ("surprise_threshold", "target_update_rate")]
+    shared = [p.name for p in cls.PARAMS if p.name in ("surprise_threshold", "target_update_rate")]
     filled = {k: hyperparameters[k] for k in shared if k in hyperparameters} | params
     try:
-        plugin = plugin_class(name, **filled)
+        plugin = make_plugin(entry["type"], name, filled)
     except ParameterError as error:
-        document.fail((*at, "params", *error.path), str(error))
-    return {"type": plugin_class.__name__, "name": name, "enabled": entry.get("enabled", True), "params": plugin.params()}
+        document.fail((*at, "params", *error.path), f"{error}{_owner_of(error, cls)}")
+    except PresetError as error:
+        document.fail((*at, "params" if filled else "type"), str(error))
+    enabled = entry.get("enabled", True)
+    return {"type": type_name(entry["type"]), "name": name, "enabled": enabled, "params": plugin.params()}
+
+
+def _refuse_unknown_keys(document: Document, at: tuple[Any, ...], cls: type[OccamPlugin] | None) -> None:
+    """Fails for a key that a plugin's entry has not; a parameter written beside `type:` is told where it belongs."""
+    params = [p.name for p in cls.PARAMS] if cls else []
+    document.mapping(at, PLUGIN_KEYS, "key of a plugin", lambda key: " (it belongs under params)" if key in params else "")
+
+
+def _owner_of(error: ParameterError, cls: type[OccamPlugin]) -> str:
+    """'; drive belongs to SaturationPlugin' for a parameter that other plugins have and this one has not."""
+    if len(error.path) != 1 or error.path[0] in [p.name for p in cls.PARAMS]:
+        return ""
+    owners = sorted({other.__name__ for other in PLUGINS.values() if error.path[0] in [p.name for p in other.PARAMS]})
+    return f"; {error.path[0]} belongs to {' and '.join(owners)}" if owners else ""
 
 
 def _overridden(specs: list[Spec], overrides: Mapping[str, Mapping[str, Any]]) -> tuple[Spec, ...]:
@@ -214,131 +288,8 @@ def _overridden(specs: list[Spec], overrides: Mapping[str, Mapping[str, Any]]) -
             raise PresetError(f"the preset has no plugin {name!r}{nearest(name, names)}; it has {has} (override)")
         spec = specs[names.index(name)]
         try:
-            plugin = _plugin_class(spec["type"])(name, **{**spec["params"], **values})
+            plugin = make_plugin(spec["type"], name, {**spec["params"], **values})
         except ParameterError as error:
             raise PresetError(f"{error} (override)") from error
         spec["params"] = plugin.params()
     return tuple(specs)
-
-
-def _shown(path: Path) -> str:
-    """The path relative to the working directory where it lies inside, else in full."""
-    full, here = path.absolute(), Path.cwd()
-    return str(full.relative_to(here)) if full.is_relative_to(here) else str(full)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that composes plain data only: no anchors, aliases or explicit tags, and little nesting."""
-
-    depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
-        refused = ""
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            refused = "anchors and aliases (& and *) are not allowed; write the value out"
-        elif event.tag is not None:
-            refused = f"tags are not allowed, got {event.tag}; write the plain value"
-        elif self.depth >= MAX_DEPTH:
-            refused = f"nested deeper than {MAX_DEPTH} levels"
-        if refused:
-            raise yaml.composer.ComposerError(None, None, refused, event.start_mark)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-
-class _Document:
-    """One YAML file as plain values, with the line of each."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lines: dict[tuple[Any, ...], int] = {(): 1}
-        self.raw = self._read()
-        try:
-            self._loader = _StrictLoader(self.raw.decode("utf-8-sig"))
-            node = self._loader.get_single_node()
-            self.content = {} if node is None else self._plain(node, ())
-        except UnicodeDecodeError as error:
-            line, byte = self.raw[: error.start].count(b"\n") + 1, self.raw[error.start]
-            raise PresetError(f"not UTF-8: byte {byte:#04x}; save the file as UTF-8 ({_shown(path)}:{line})") from error
-        except (yaml.YAMLError, ValueError) as error:
-            raise self._syntax_error(error) from error
-
-    def _read(self) -> bytes:
-        try:
-            with open(self.path, "rb") as file:
-                raw = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise PresetError(f"cannot read preset {_shown(self.path)}: {error.strerror}") from error
-        if len(raw) > MAX_BYTES:
-            raise PresetError(f"preset {_shown(self.path)} is larger than {MAX_BYTES} bytes, the most a preset may have")
-        return raw
-
-    def _syntax_error(self, error: Exception) -> PresetError:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        return PresetError(f"not a readable preset: {problem} ({_shown(self.path)}{line})")
-
-    def _plain(self, node: yaml.Node, at: tuple[Any, ...]) -> Any:
-        self.lines.setdefault(at, node.start_mark.line + 1)
-        if isinstance(node, yaml.MappingNode):
-            return self._plain_mapping(node, at)
-        if isinstance(node, yaml.SequenceNode):
-            return [self._plain(item, (*at, i)) for i, item in enumerate(node.value)]
-        if isinstance(node, yaml.ScalarNode) and node.style is None and BARE_NUMBER.fullmatch(node.value):
-            return float(node.value)
-        return self._loader.construct_object(node)
-
-    def _plain_mapping(self, node: yaml.MappingNode, at: tuple[Any, ...]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = key_node.value
-            line = key_node.start_mark.line + 1
-            if not isinstance(key, str):
-                raise PresetError(f"a key must be a word, got a collection ({_shown(self.path)}:{line})")
-            if key in values:
-                raise PresetError(f"{key!r} is given twice, first on line {self.lines[*at, key]} ({_shown(self.path)}:{line})")
-            self.lines[*at, key] = line
-            values[key] = self._plain(value_node, (*at, key))
-        return values
-
-    def at(self, path: tuple[Any, ...]) -> Any:
-        """The value at `path`, None where the file has none."""
-        value = self.content
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else value[key]
-        return value
-
-    def mapping(self, path: tuple[Any, ...], allowed: Sequence[str] | None, what: str) -> dict[str, Any]:
-        """The mapping at `path` ({} where it is missing), all of its keys among `allowed`."""
-        value = self.at(path)
-        where = path[-1] if path and isinstance(path[-1], str) else "a plugin" if path else "a preset"
-        if not isinstance(value, dict):
-            self.fail(path, f"{where} must be a mapping of keys to values, got {value!r}")
-        for key in value:
-            if allowed is not None and key not in allowed:
-                self.fail((*path, key), f"unknown {what} {key!r}{nearest(key, allowed)}; allowed: {', '.join(allowed)}")
-        return value
-
-    def values(self, path: tuple[Any, ...], params: Sequence[Param]) -> dict[str, Any]:
-        """The mapping at `path`, each value checked by its Param; {} where it is missing."""
-        if self.at(path) is None:
-            return {}
-        known = {p.name: p for p in params}
-        given = self.mapping(path, list(known), f"{path[-1]} key")
-        checked = {}
-        for key, value in given.items():
-            try:
-                checked[key] = known[key].check(value, str(path[-1]))
-            except ParameterError as error:
-                self.fail((*path, *error.path), str(error))
-        return checked
-
-    def fail(self, path: tuple[Any, ...], message: str) -> NoReturn:
-        """Raises PresetError with the file and the line of `path`, or of what holds it."""
-        while path not in self.lines:
-            path = path[:-1]
-        raise PresetError(f"{message} ({_shown(self.path)}:{self.lines[path]})")

@@ -43,6 +43,7 @@ TABLE = {
         },
     ),
 }
+TABLE["production_balanced"] = TABLE["balanced"]  # with a memory
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -59,6 +60,13 @@ def test_shipped_presets_hold_the_stated_values(name):
 
 def test_preset_names_are_the_shipped_ones():
     assert preset_names() == sorted(TABLE)
+
+
+def test_production_balanced_is_balanced_with_the_memory_of_the_specification():
+    production, balanced = load_preset("production_balanced"), load_preset("balanced")
+    assert (production.specs, production.hyperparameters) == (balanced.specs, balanced.hyperparameters)
+    assert production.memory == {"quality_threshold": 1.5, "complexity_threshold": 0.1, "min_oq_improvement": 0.05}
+    assert "production" in production.tags
 
 
 def test_a_preset_unpacks_as_plugins_and_memory():
@@ -184,6 +192,28 @@ MALFORMED = {
     "empty file": ("", 1, "needs the key 'plugins', a list .* got nothing"),
     "broken yaml": ("plugins: [\nname: x\n", 3, "not a readable preset"),
     "tab": ("plugins: []\nname:\n\tx: 1\n", 3, "not a readable preset: .*tab|not a readable preset: found character"),
+    "parameter of another plugin": (CHAIN + "      drive: 0.1\n", 4, "no parameter 'drive'.*; drive belongs to SaturationPlugin"),
+    "parameter beside type": (EQ + "    bands: {easy: 1}\n", 3, r"unknown key of a plugin 'bands' \(it belongs under params\)"),
+    "hyperparameter at the top": ("plugins: []\nlambda_ockham: 1\n", 2, r"\(lambda_ockham belongs under hyperparameters\)"),
+    "memory key at the top": ("plugins: []\nquality_threshold: 1\n", 2, r"\(quality_threshold belongs under memory\)"),
+    "lr": (HYPER + "  lr: 1e-3\n", 3, r"unknown hyperparameters key 'lr' \(did you mean learning_rate\?\)"),
+    "rack name for a type": ("plugins:\n  - type: eq\n", 2, r"'eq' \(did you mean EQPlugin\?\)"),
+    "class without Plugin": ("plugins:\n  - type: Limiter\n", 2, r"'Limiter' \(did you mean LimiterPlugin\?\)"),
+    "no space after the colon": (EQ + "    params:\n      adaptation_rate:0.1\n", 4, "did you mean `adaptation_rate: 0.1`"),
+    "no colon": ("plugins: []\ntags [a]\nname: x\n", 2, "write `key: value`, with a colon"),
+    "per cent": (HYPER + "  target_update_rate: 60%\n", 3, "got '60%' .*60% is 0.6"),
+    "decimal comma": (HYPER + "  lambda_ockham: 0,05\n", 3, "got '0,05' .*decimal point"),
+    "bad indent": ("plugins: []\nhyperparameters:\n  learning_rate: 1\n   lambda_ockham: 2\n", 4, "indented too far"),
+    "item out of line": ("plugins:\n  - type: EQPlugin\n - type: LimiterPlugin\n", 3, "start in the same column"),
+    "unknown noise": (
+        "plugins:\n- type: SaturationPlugin\n  params: {noise_type: lr}\n",
+        3,
+        "one of learning_rate, gradient, both",
+    ),
+    "type as a list": ("plugins:\n  - type: [EQPlugin]\n", 2, "unknown plugin type"),
+    "name with a slash": (EQ + "    name: a/b\n", 3, "a plugin's name must be text without '/', got 'a/b'"),
+    "unknown package key": ("plugins: []\npackage:\n  auhtor: me\n", 3, r"'auhtor' \(did you mean author\?\)"),
+    "package versions as text": ("plugins: []\npackage:\n  tested_with: x\n", 3, "tested_with must be a mapping"),
     "alias": ("plugins: []\nname: &a x\ndescription: *a\n", 2, "anchors and aliases"),
     "code": ("plugins: []\nname: !!python/object/apply:os.system [ls]\n", 2, "tags are not allowed, got tag:yaml.org"),
     "two documents": ("plugins: []\n---\nplugins: []\n", 2, "not a readable preset"),
@@ -237,7 +267,9 @@ def test_a_link_out_of_the_presets_folder_is_refused(tmp_path, monkeypatch):
 
 
 def test_an_unknown_preset_names_the_nearest_and_all():
-    with pytest.raises(PresetError, match=r"'balancd' \(did you mean balanced\?\); .* has balanced, exploratory, ockham_tight"):
+    with pytest.raises(
+        PresetError, match=r"'balancd' \(did you mean balanced\?\); .* has balanced, exploratory, ockham_tight, prod"
+    ):
         load_preset("balancd")
 
 
@@ -252,3 +284,7 @@ def test_an_unknown_preset_names_the_nearest_and_all():
 def test_bad_specs_are_refused(spec, message):
     with pytest.raises(UsageError, match=message):
         build_plugins([spec])
+
+
+def test_at_least_thirty_malformed_presets_are_tried():
+    assert len(MALFORMED) >= 30

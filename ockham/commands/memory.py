@@ -1,0 +1,143 @@
+"""`ockham memory`: the states that a run kept, and what can be done with them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+WIDTH = 130  # of a table that goes into a file or pipe
+
+
+def add_memory(verbs: Any) -> None:
+    """The verb `memory` and what belongs under it."""
+    what = verbs.add_parser("memory", help="the states that a run kept").add_subparsers(required=True, metavar="WHAT")
+    listing = what.add_parser("list", help="the snapshots, and how often each gate spoke")
+    show = what.add_parser("show", help="one snapshot's figures")
+    best = what.add_parser("best", help="the best of the Pareto frontier within limits; prints its id")
+    export = what.add_parser("export", help="one snapshot as a checkpoint for sample.py and --init_from")
+    rollback = what.add_parser("rollback", help="let the run go on from a snapshot; --undo takes the last rollback back")
+    compare = what.add_parser("compare", help="models of different sizes by Occam Quotient, with ROI")
+    for parser, do in (
+        (listing, listed), (show, shown), (best, chosen), (export, exported), (rollback, rolled_back), (compare, compared),
+    ):  # fmt: skip
+        parser.set_defaults(do=do, parser=parser)
+        if parser is not compare:
+            parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    for parser in (listing, show, compare):
+        parser.add_argument("--json", action="store_true", help="for machines")
+    for parser in (show, export, rollback):
+        parser.add_argument("id", metavar="ID", nargs="?", default="best", help="iter-000250, latest, or best (the default)")
+    export.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write it")
+    rollback.add_argument("--undo", action="store_true", help="put back what the last rollback replaced")
+    best.add_argument("--max-loss", type=float, default=float("inf"), metavar="L", help="nats/token")
+    best.add_argument("--max-complexity", type=float, default=float("inf"), metavar="C", help="complexity_cost")
+    best.add_argument("--max-params", type=float, default=float("inf"), metavar="N", help="parameters that are not zero")
+    compare.add_argument("models", nargs="+", metavar="MODEL", help="a run's folder, a checkpoint, or RUN:ID of a snapshot")
+
+
+def listed(options: argparse.Namespace) -> int:
+    """Print the snapshots and the verdicts' counts."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..experiment.kept import open_kept, verdicts
+
+    memory, counts = open_kept(options.run), verdicts(options.run)
+    frontier, best = {s.id for s in memory.frontier()}, memory.select_best()
+    if options.json:
+        print(json.dumps({"snapshots": [s.record() for s in memory.snapshots], "verdicts": dict(counts)}, indent=2))
+        return 0
+    table = Table("id", "val loss", "drift", "parameters", "Occam Quotient", "MB", "", box=None, pad_edge=False)
+    for s in memory.snapshots:
+        words = [("frontier", s.id in frontier), ("best", best is not None and s.id == best.id), ("GONE", not s.is_available)]
+        marks = ", ".join(word for word, holds in words if holds)
+        figures = f"{s.loss:.4f}", f"{s.complexity_cost:.4f}", f"{s.params:,}", f"{s.metrics.occam_quotient:.3e}"
+        table.add_row(s.id, *figures, f"{s.bytes / 1e6:.1f}", marks)
+    Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(table)
+    accepted = sum(n for code, n in counts.items() if code.startswith("ACCEPTED"))
+    if counts:
+        print(f"accepted {accepted} of {counts.total()}: " + ", ".join(f"{code} {n}" for code, n in counts.most_common()))
+    return 0
+
+
+def shown(options: argparse.Namespace) -> int:
+    """Print one snapshot's record."""
+    import yaml
+
+    from ..experiment.kept import open_kept, pick
+
+    memory = open_kept(options.run)
+    snapshot = pick(memory, options.id)
+    record = snapshot.record() | {"file": str(snapshot.path), "is_available": snapshot.is_available}
+    print(json.dumps(record, indent=2) if options.json else yaml.safe_dump(record, sort_keys=False), end="\n" * options.json)
+    return 0
+
+
+def chosen(options: argparse.Namespace) -> int:
+    """Print the best snapshot's id; 1 where none is within the limits."""
+    from ..errors import WorldError
+    from ..experiment.kept import open_kept
+
+    limits = {"max_loss": options.max_loss, "max_complexity": options.max_complexity, "max_params": options.max_params}
+    found = open_kept(options.run).select_best(**limits)
+    if found is None:
+        raise WorldError(f"no snapshot of {options.run} is within the limits")
+    print(found.id)
+    return 0
+
+
+def exported(options: argparse.Namespace) -> int:
+    """Write one snapshot as a checkpoint."""
+    from ..experiment.kept import export, open_kept, pick
+
+    memory = open_kept(options.run)
+    snapshot = pick(memory, options.id)
+    export(memory, snapshot, options.out)
+    print(f"{options.out}: {snapshot.id} of {options.run}, val loss {snapshot.loss:.4f} nats/token")
+    return 0
+
+
+def rolled_back(options: argparse.Namespace) -> int:
+    """Put a snapshot in last.pt's and ckpt.pt's place, or take that back."""
+    from ..experiment.kept import open_kept, pick, roll_back, undo
+
+    if options.undo:
+        undo(options.run)
+        print(f"{options.run}: as before the rollback")
+        return 0
+    memory = open_kept(options.run)
+    snapshot = pick(memory, options.id)
+    roll_back(options.run, memory, snapshot)
+    print(
+        f"{options.run}: back at {snapshot.id}, val loss {snapshot.loss:.4f} nats/token; --init_from=resume goes on from there, "
+        f"ockham memory rollback {options.run} --undo takes it back"
+    )
+    return 0
+
+
+def compared(options: argparse.Namespace) -> int:
+    """Print models side by side."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..experiment.kept import weigh
+
+    weighed = weigh(options.models)
+    rows = [model.row(weighed[0]) for model in weighed]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    heads = "model", "val loss", "parameters", "MB", "FLOPs", "performance", "Occam Quotient", "ROI"
+    table = Table(*heads, box=None, pad_edge=False)
+    for r in rows:
+        costs = f"{r['params']:,}", f"{r['memory_mb']:.2f}", f"{r['flops']:.3e}"
+        worth = f"{r['performance']:.3f}", f"{r['occam_quotient']:.3e}", f"{r['roi_percent']:+.1f} %"
+        table.add_row(r["model"], f"{r['loss']:.4f}", *costs, *worth)
+    Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(table)
+    print("ROI: gain in Occam Quotient over the first model; FLOPs of one forward over the shortest model's block.")
+    if len({model.corpus for model in weighed}) > 1:
+        print("The losses are of different corpora, so these quotients do not compare: " + ", ".join(m.corpus for m in weighed))
+    return 0

@@ -1,0 +1,116 @@
+"""Likely mistakes in a preset that can be read: values that work against one another, or do nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .document import Document
+from .plugins import (
+    CompressorPlugin,
+    EQPlugin,
+    LimiterPlugin,
+    LoggerPlugin,
+    OccamPlugin,
+    OckhamGatePlugin,
+    SaturationPlugin,
+)
+from .presets import Preset
+
+Found = Iterator[tuple[tuple[Any, ...], str]]  # path into the file, what is odd there
+Rule = Callable[[Preset, list[OccamPlugin]], Found]
+
+
+def mistakes(preset: Preset) -> list[str]:
+    """One line for each, with file and line."""
+    document, plugins = Document(preset.path), list(preset.host())
+    return [f"{message} ({document.where(path)})" for rule in RULES for path, message in rule(preset, plugins)]
+
+
+def _of(kind: type[OccamPlugin], plugins: list[OccamPlugin]) -> Iterator[tuple[int, Any]]:
+    """The active plugins of a class, with their place in the chain."""
+    return ((index, plugin) for index, plugin in enumerate(plugins) if isinstance(plugin, kind) and plugin.enabled)
+
+
+def _at(index: int, *keys: str) -> tuple[Any, ...]:
+    return ("plugins", index, "params", *keys)
+
+
+def _gates(preset: Preset, plugins: list[OccamPlugin]) -> Found:
+    gates = list(_of(OckhamGatePlugin, plugins))
+    for index, gate in gates[1:]:
+        yield (
+            ("plugins", index),
+            f"{gate.name} is a second gate: the last verdict wins, and only {gates[0][1].name} judges micro-batches",
+        )
+    for index, gate in gates:
+        for key in ("surprise_threshold", "target_update_rate"):
+            value, top = getattr(gate, key), preset.hyperparameters.get(key)
+            if key in preset.hyperparameters and value != top and value != "base":
+                yield _at(index, key), f"{gate.name}.{key} is {value}, hyperparameters.{key} {top}: the gate's own one counts"
+        if gate.target_update_rate == 1 or gate.surprise_threshold == 0:
+            yield _at(index), f"{gate.name} never closes: surprise_threshold 0 or target_update_rate 1 learns every batch"
+        if gate.surprise_threshold is None and gate.target_update_rate is None:
+            yield _at(index), f"{gate.name} never closes: surprise_threshold and target_update_rate are both null"
+        if gate.surprise_threshold is None and gate.adaptive:
+            yield _at(index, "adaptive"), f"{gate.name}.adaptive does nothing: surprise_threshold is null"
+
+
+def _no_gate(preset: Preset, plugins: list[OccamPlugin]) -> Found:
+    if not any(_of(OckhamGatePlugin, plugins)):
+        for key in ("surprise_threshold", "target_update_rate"):
+            if preset.hyperparameters.get(key) is not None:
+                yield ("hyperparameters", key), f"hyperparameters.{key} does nothing: the rack has no active gate"
+
+
+def _after_the_gate(preset: Preset, plugins: list[OccamPlugin]) -> Found:
+    for gate_index, gate in list(_of(OckhamGatePlugin, plugins))[:1]:
+        for index, plugin in enumerate(plugins[gate_index + 1 :], gate_index + 1):
+            writes = plugin.writes() or {}
+            if plugin.enabled and "surprise_threshold" in writes and not isinstance(plugin, OckhamGatePlugin):
+                yield ("plugins", index), f"{plugin.name} sets surprise_threshold after {gate.name} has used it: put it before"
+
+
+def _price(preset: Preset, plugins: list[OccamPlugin]) -> Found:
+    price = preset.hyperparameters.get("lambda_ockham")
+    for index, plugin in _of(CompressorPlugin, plugins):
+        if price == 0:
+            yield ("hyperparameters", "lambda_ockham"), f"{plugin.name} cannot raise lambda_ockham: it is 0 and stays 0"
+        elif price is not None and not plugin.min_lambda <= price <= plugin.max_lambda:
+            key = "min_lambda" if price < plugin.min_lambda else "max_lambda"
+            bounds = f"[{plugin.min_lambda:g}, {plugin.max_lambda:g}]"
+            yield _at(index, key), f"lambda_ockham {price:g} lies outside {plugin.name}'s {bounds}: it is moved there at once"
+        if plugin.ratio == 1 and plugin.makeup_gain == 1:
+            yield _at(index, "ratio"), f"{plugin.name} compresses nothing: ratio 1 and makeup_gain 1"
+
+
+def _ceilings(preset: Preset, plugins: list[OccamPlugin]) -> Found:
+    for index, limiter in _of(LimiterPlugin, plugins):
+        for _, compressor in _of(CompressorPlugin, plugins):
+            if limiter.force_consolidate and limiter.complexity_ceiling <= compressor.threshold:
+                yield (
+                    _at(index, "complexity_ceiling"),
+                    f"{limiter.name}.complexity_ceiling {limiter.complexity_ceiling:g} is not above {compressor.name}.threshold"
+                    f" {compressor.threshold:g}: it consolidates before {compressor.name} can act",
+                )
+
+
+def _nothing(preset: Preset, plugins: list[OccamPlugin]) -> Found:
+    for index, plugin in enumerate(plugins):
+        if not plugin.enabled:
+            yield ("plugins", index, "enabled"), f"{plugin.name} is off (enabled: false): it gets no hook"
+    for index, eq in _of(EQPlugin, plugins):
+        if all(gain == 1 for gain in eq.bands.values()) or eq.adaptation_rate == 0:
+            yield _at(index), f"{eq.name} changes nothing: every gain is 1, or adaptation_rate is 0"
+    for index, saturation in _of(SaturationPlugin, plugins):
+        if saturation.drive == 0:
+            yield _at(index, "drive"), f"{saturation.name} adds no noise: drive is 0"
+
+
+def _logger_last(preset: Preset, plugins: list[OccamPlugin]) -> Found:
+    for index, logger in _of(LoggerPlugin, plugins):
+        if later := [plugin.name for plugin in plugins[index + 1 :] if plugin.enabled]:
+            yield ("plugins", index), f"{logger.name} does not see what {', '.join(later)} change at the step's end: put it last"
+
+
+RULES: tuple[Rule, ...] = (_gates, _no_gate, _after_the_gate, _price, _ceilings, _nothing, _logger_last)
