@@ -25,6 +25,7 @@ from ockham import checkpoint, rundir
 from ockham.anchor import Anchor
 from ockham.audit.record import audit_record, write_audit
 from ockham.audit.shown import audit_table
+from ockham.carried import carry_plugin_state, hold_out_probe, wants_probe
 from ockham.config import RunConfig
 from ockham.console import Screen
 from ockham.data import GPT2_VOCAB, Batch, BatchSource, Corpus, open_corpus
@@ -36,10 +37,12 @@ from ockham.files import write_text
 from ockham.hardware import device_peak_flops
 from ockham.learner import OckhamLearner
 from ockham.ledger import BACKWARD, FORWARD
+from ockham.memory import OckhamMemory
 from ockham.optim import build_average, build_optimizer, build_schedule
 from ockham.plugins import LoggerPlugin, PluginHost
 from ockham.precision import Precision, pick_precision
 from ockham.presets import build_plugins
+from ockham.quotient import MB, Footprint
 from ockham.stop import Stop
 from ockham.tokenizer import vocabulary_of
 from ockham.track import Trackers, check_trackers
@@ -64,7 +67,11 @@ def main(config: RunConfig, provenance: configurator.Provenance) -> int:
     config = with_facts(config, model, corpus, screen)
     block_size, micro_steps = config.block_size, config.optimizer.accumulate_steps // ranks.world
     corpus.check_length(block_size)
-    learner = build_learner(config, model, ranks, precision, screen)
+    host = build_rack(config, screen)
+    probe = None
+    if wants_probe(host):
+        corpus, probe = hold_out_probe(corpus, block_size, ranks.device)
+    learner = build_learner(config, model, host, ranks, precision, probe, screen)
     source = BatchSource(corpus.train, config.batch_size, block_size, config.seed, ranks.rank, ranks.device)
     evaluator = Evaluator(
         corpus, block_size, config.batch_size, precision, ranks, config.eval_iters, config.eval_max_tokens, stop.is_signalled
@@ -93,6 +100,10 @@ def main(config: RunConfig, provenance: configurator.Provenance) -> int:
             stop.saw_step(seconds)
             for notice in ctx.notices:
                 screen.say(f"iter {step}: {notice}")
+            if ctx.requests.rollback:
+                screen.say(f"iter {step}: back to the state of iteration {run.return_to_kept(ctx.requests.rollback)}")
+            if ctx.requests.stop:
+                stop.because(ctx.requests.stop)
             learned = (learner.ledger.units - paid) / LEARNED_BATCH  # a skipped batch did a third of the work
             mfu = model.estimate_mfu(config.batch_size * learned, seconds, peak_flops)
             trackers.step(ctx, mfu)
@@ -198,13 +209,25 @@ def with_dropout(state: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
     return {**state, "model_args": {**state["model_args"], "dropout": config.dropout}}
 
 
-def build_learner(config: RunConfig, model: GPT, ranks: Ranks, precision: Precision, screen: Screen) -> OckhamLearner:
-    """Optimizer, rack and anchor around the model, compiled and wrapped for ranks where that is asked for."""
-    optimizer, notes = build_optimizer(model, config.optimizer, ranks.device)
-    plugins = build_plugins(config.rack, config.seed)
-    for plugin in plugins:
+def build_rack(config: RunConfig, screen: Screen) -> PluginHost:
+    """The preset's plugins, new or with the states that another run left them."""
+    host = PluginHost(build_plugins(config.rack, config.seed))
+    for plugin in host:
         if isinstance(plugin, LoggerPlugin):
             plugin.sink = screen.say
+    if config.plugin_state != "none" and config.init_from != "resume":
+        for line in carry_plugin_state(host, config.plugin_state):
+            screen.say(line)
+    return host
+
+
+def build_learner(
+    config: RunConfig, model: GPT, host: PluginHost, ranks: Ranks, precision: Precision, probe: Batch | None, screen: Screen
+) -> OckhamLearner:
+    """Optimizer and anchor around the model, compiled and wrapped for ranks where that is asked for."""
+    optimizer, notes = build_optimizer(model, config.optimizer, ranks.device)
+    tokens = torch.zeros(1, model.config.block_size, dtype=torch.long, device=ranks.device)
+    footprint = Footprint.measure(model, tokens) if config.rack or config.memory.enabled else None
     forward = compiled(config, model, ranks, precision, screen)
     if ranks.world > 1:
         forward = DistributedDataParallel(forward, device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None)
@@ -213,7 +236,7 @@ def build_learner(config: RunConfig, model: GPT, ranks: Ranks, precision: Precis
     return OckhamLearner(
         forward,
         optimizer,
-        PluginHost(plugins),
+        host,
         anchor=Anchor(
             model.parameters(),
             config.anchor.penalize if config.lambda_ockham or config.rack else "never",  # nobody asks for an anchor
@@ -229,7 +252,26 @@ def build_learner(config: RunConfig, model: GPT, ranks: Ranks, precision: Precis
         clip_grad_norm=config.optimizer.clip_grad_norm,
         ranks=ranks,
         precision=precision,
+        probe=probe,
+        footprint=footprint,
         seed=config.seed,
+    )
+
+
+def build_memory(config: RunConfig, ranks: Ranks) -> OckhamMemory | None:
+    """The memory of the states worth keeping, where the config or the preset has one."""
+    if not config.memory.enabled or config.eval_only:
+        return None
+    open_memory = OckhamMemory.open if config.init_from == "resume" else OckhamMemory
+    return open_memory(
+        quality_threshold=config.memory.quality_threshold,
+        complexity_threshold=config.memory.complexity_threshold,
+        min_oq_improvement=config.memory.min_oq_improvement,
+        folder=Path(config.out_dir) / "memory",
+        max_snapshots=config.memory.max_snapshots,
+        max_bytes=round(config.memory.max_mb * MB),
+        consolidate_on_accept=config.memory.consolidate_on_accept,
+        writes=ranks.is_main,
     )
 
 
@@ -267,7 +309,8 @@ def open_run(
 ) -> rundir.Run:
     """The run: a new one, or the one that is resumed."""
     flat = {**configurator.flat(config), "vocabulary": corpus.vocabulary}
-    run = rundir.Run(Path(config.out_dir), learner, model, model.model_args(), flat, config.always_save_checkpoint)
+    memory = build_memory(config, learner.ranks)
+    run = rundir.Run(Path(config.out_dir), learner, model, model.model_args(), flat, config.always_save_checkpoint, memory)
     if config.eval_only:
         return run
     if saved:
@@ -344,6 +387,8 @@ def evaluate(
         return
     if run.record_evaluation(result, is_last):
         screen.say(f"step {step}: validation has stopped improving; the anchor's penalty is now in force")
+    if run.memory and run.memory.last:
+        screen.verdict(step, run.memory.last)
     if not is_last:
         run.save_complete()
     stop.save_s = time.monotonic() - began

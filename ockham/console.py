@@ -14,6 +14,7 @@ from rich.table import Table
 from .calibration import Calibration
 from .context import OccamContext
 from .evaluation import Evaluation
+from .memory import ACCEPTED_FIRST_VALID, REJECTED_COMPLEXITY, REJECTED_QUALITY, Verdict
 
 
 class Patient(Console):
@@ -64,6 +65,17 @@ class Screen:
         """nanoGPT's evaluation line."""
         self.say(f"step {step}: train loss {result.train_loss:.4f}, val loss {result.val_loss:.4f}")
 
+    def verdict(self, step: int, verdict: Verdict) -> None:
+        """What the memory said of the state that was evaluated, and on what figures."""
+        against = {
+            REJECTED_QUALITY: f"val loss {verdict.value:.4f}, at most {verdict.threshold}",
+            REJECTED_COMPLEXITY: f"drift {verdict.value:.4f}, at most {verdict.threshold}",
+            ACCEPTED_FIRST_VALID: f"Occam Quotient {verdict.occam_quotient:.3e}",
+        }
+        gain = "" if verdict.threshold is None else f", at least {verdict.threshold:+.1%}"
+        figures = against.get(verdict.reason_code, f"Occam Quotient {verdict.value:+.1%}{gain}")
+        self.say(f"step {step}: memory {verdict.reason_code} ({figures})")
+
     def calibration(self, step: int, result: Calibration) -> None:
         """How right the model is on the val split, and how far it is from knowing so."""
         self.say(f"step {step}: accuracy {result.accuracy:.2%}, expected calibration error {result.ece:.4f}")
@@ -108,10 +120,18 @@ def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("drift from the anchor", f"{summary['complexity_cost']:.4f}"),
         ("anchor penalty", summary["penalty"]),
         ("consolidations", str(summary["consolidations"])),
+        *memory_rows(summary.get("memory")),
         ("tokens/s", f"{summary['tokens_per_s']:,.0f}"),
         ("wall time", f"{summary['wall_s']:.1f} s (training {summary['train_s']:.1f} s)"),
     ]
     return rows
+
+
+def memory_rows(memory: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What the memory accepted; nothing where there was none."""
+    if not memory:
+        return []
+    return [("states accepted", f"{memory['accepted']} of {memory['evaluations']} ({memory['kept']} kept)")]
 
 
 def number(value: float | None) -> str:

@@ -1,11 +1,12 @@
-"""The journal: one JSON object a line for every step, evaluation, intervention and decision of a run."""
+"""The journal and the log of decisions: one JSON object a line."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ STEP_FIELDS = (
 )
 
 
-class Journal:
-    """Appends events to journal.jsonl. On ranks other than the first it is made with `path=None` and writes nothing."""
+class Lines:
+    """A file of JSON lines, appended to. On ranks other than the first it is made with `path=None` and writes nothing."""
 
     def __init__(self, path: Path | None, keep_bytes: int = 0):
         """Open for appending after the first `keep_bytes` bytes; what a killed run wrote beyond its checkpoint is cut off."""
@@ -41,27 +42,13 @@ class Journal:
             self.file = open(path, "ab")  # noqa: SIM115 (held for the life of the run)
             self.file.truncate(keep_bytes)
 
-    def write(self, event: str, iter_num: int, **fields: Any) -> None:
-        """One line: schema version, event, iteration and the event's own fields. Non-finite numbers become strings."""
+    def put(self, **fields: Any) -> None:
+        """One line: schema version and the fields. Non-finite numbers become strings."""
         if self.file:
-            line = json.dumps({"v": VERSION, "event": event, "iter": iter_num, **fields}, default=_plain, allow_nan=True)
+            line = json.dumps({"v": VERSION, **fields}, default=_plain, allow_nan=True)
             if "NaN" in line or "Infinity" in line:
-                line = json.dumps(_finite({"v": VERSION, "event": event, "iter": iter_num, **fields}), default=_plain)
+                line = json.dumps(_finite({"v": VERSION, **fields}), default=_plain)
             self.file.write(line.encode() + b"\n")
-
-    def step(self, ctx: OccamContext, tokens: int, units: float, dt_ms: float) -> None:
-        """A step event from the context that came out of the learner."""
-        fields = {name: getattr(ctx, name) for name in STEP_FIELDS}
-        self.write(
-            "step",
-            ctx.iter_num,
-            **fields,
-            tokens=tokens,
-            units=units,
-            dt_ms=round(dt_ms, 3),
-            changes=ctx.changes,
-            metrics=ctx.metrics,
-        )
 
     def flush(self) -> int:
         """Push everything to disk and say how many bytes the journal has: a checkpoint remembers that number."""
@@ -77,6 +64,43 @@ class Journal:
             self.flush()
             self.file.close()
             self.file = None
+
+
+class Journal(Lines):
+    """journal.jsonl: every event of a run."""
+
+    def write(self, event: str, iter_num: int, **fields: Any) -> None:
+        """One line: event, iteration and the event's own fields."""
+        self.put(event=event, iter=iter_num, **fields)
+
+    def step(self, ctx: OccamContext, tokens: int, units: float, dt_ms: float) -> None:
+        """A step event from the context that came out of the learner."""
+        fields = {name: getattr(ctx, name) for name in STEP_FIELDS}
+        self.write(
+            "step",
+            ctx.iter_num,
+            **fields,
+            tokens=tokens,
+            units=units,
+            dt_ms=round(dt_ms, 3),
+            changes=ctx.changes,
+            metrics=ctx.metrics,
+        )
+
+
+class DecisionLog(Lines):
+    """decisions.jsonl: every verdict of the memory, with all that it was made on."""
+
+    def decision(self, ctx: OccamContext, reason_code: str, figures: Mapping[str, Any]) -> None:
+        """One line: time in seconds since 1970, iteration, ACCEPT or REJECT, the reason, the context, the verdict's figures."""
+        self.put(
+            timestamp=time.time(),
+            iter_num=ctx.iter_num,
+            decision="ACCEPT" if reason_code.startswith("ACCEPTED") else "REJECT",
+            reason_code=reason_code,
+            metrics=ctx.to_dict(),
+            figures=figures,
+        )
 
 
 def read(path: Path, event: str | None = None) -> Iterator[dict[str, Any]]:

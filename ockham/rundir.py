@@ -18,8 +18,9 @@ from .context import OccamContext
 from .errors import CheckpointError, ConfigError, TrainingError
 from .evaluation import Evaluation
 from .files import write_text
-from .journal import Journal
+from .journal import DecisionLog, Journal
 from .learner import OckhamLearner
+from .memory import OckhamMemory
 
 RUN_FILES = (
     "ckpt.pt",
@@ -75,6 +76,7 @@ class Run:
         model_args: Mapping[str, Any],
         config: Mapping[str, Any],
         always_save: bool = False,
+        memory: OckhamMemory | None = None,
     ):
         self.out_dir, self.learner, self.model = out_dir, learner, model
         self.model_args, self.config, self.always_save = dict(model_args), dict(config), always_save
@@ -87,8 +89,11 @@ class Run:
         self.drift = 0.0  # after the last step; an improving evaluation then moves the anchor
         self.wall_s_before = 0.0
         self.started = self.flushed = time.monotonic()
-        self.journal = Journal(None)
+        self.journal, self.decisions = Journal(None), DecisionLog(None)
         self.is_open = False
+        self.memory = memory
+        if memory:
+            memory.keeper = self
 
     LOOP = ("best_val_loss", "evaluated_at", "rolled_back", "train_s", "drift")
 
@@ -99,7 +104,13 @@ class Run:
 
     def begin(self) -> None:
         """Start a new journal."""
-        self.journal = Journal(self._main(self.out_dir / "journal.jsonl"))
+        self._open(0, 0)
+
+    def _open(self, journal_bytes: int, decisions_bytes: int) -> None:
+        """The journal and, where there is a memory, the log of its decisions, as far as the checkpoint knows them."""
+        self.journal = Journal(self._main(self.out_dir / "journal.jsonl"), journal_bytes)
+        if self.memory:
+            self.decisions = DecisionLog(self._main(self.out_dir / "decisions.jsonl"), decisions_bytes)
         self.is_open = True
 
     def _main(self, path: Path) -> Path | None:
@@ -108,20 +119,40 @@ class Run:
     def save_complete(self, name: str = "last.pt") -> None:
         """Everything a bit-exact continuation needs, to last.pt (or start.pt)."""
         self.journal.write("checkpoint", self.learner.iter_num, file=name)
-        random_states = self.ranks.gather(checkpoint.random_state(self.ranks.device))
+        state = self.capture()
         if self.ranks.is_main:
-            loop = {key: getattr(self, key) for key in self.LOOP}
-            state = {
-                "format": checkpoint.FORMAT,
-                "model": self.model.state_dict(),
-                "model_args": self.model_args,
-                "learner": self.learner.state_dict(),
-                "loop": {**loop, "wall_s": self.wall_s, "journal_bytes": self.journal.flush()},
-                "rng": random_states,
-                "config": self.config,
-            }
             checkpoint.save(state, self.out_dir / name)
         self.ranks.barrier()
+
+    def capture(self) -> dict[str, Any]:
+        """The complete state, its tensors the live ones; all ranks call it together."""
+        loop = {key: getattr(self, key) for key in self.LOOP}
+        written = {"journal_bytes": self.journal.flush(), "decisions_bytes": self.decisions.flush()}
+        return {
+            "format": checkpoint.FORMAT,
+            "model": self.model.state_dict(),
+            "evaluated": self._evaluated_in_its_place(),
+            "model_args": self.model_args,
+            "learner": self.learner.state_dict(),
+            "loop": {**loop, **written, "wall_s": self.wall_s, "memory": self.memory.state_dict() if self.memory else None},
+            "rng": self.ranks.gather(checkpoint.random_state(self.ranks.device)),
+            "config": self.config,
+        }
+
+    def _evaluated_in_its_place(self) -> dict[str, torch.Tensor] | None:
+        """The weights that are evaluated where those are not the trained ones: averaged, or Lookahead's slow ones."""
+        if not self.learner.evaluates_others:
+            return None
+        with self.learner.evaluated_weights():
+            return {name: weight.clone() for name, weight in self.model.state_dict().items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Weights, optimizer, anchor and plugins of a complete state of this run; clock and ledger go on."""
+        now, updates, paid = self.learner.iter_num, self.learner.updates, self.learner.ledger.state_dict()
+        self.model.load_state_dict(state["model"])
+        self.learner.load_state_dict(state["learner"])
+        self.learner.ledger.load_state_dict(paid)
+        self.learner.iter_num, self.learner.updates = now, updates
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Take over a complete state and cut the journal back to it; the model has its weights already.
@@ -143,8 +174,9 @@ class Run:
             setattr(self, key, state["loop"][key])
         self.wall_s_before = state["loop"]["wall_s"]
         checkpoint.restore_random_state(state["rng"][self.ranks.rank], self.ranks.device)
-        self.journal = Journal(self._main(self.out_dir / "journal.jsonl"), keep_bytes=state["loop"]["journal_bytes"])
-        self.is_open = True
+        self._open(state["loop"]["journal_bytes"], state["loop"].get("decisions_bytes", 0))
+        if self.memory and state["loop"].get("memory"):
+            self.memory.load_state_dict(state["loop"]["memory"])
         self.journal.write("resume", self.learner.iter_num)
 
     def roll_back(self) -> None:
@@ -159,14 +191,21 @@ class Run:
                 f"{nonfinite} non-finite steps in a row at iteration {self.learner.iter_num}, again after a roll-back; "
                 f"lower the learning rate, add warm-up, or use dtype=bfloat16 or float32"
             )
-        state = checkpoint.load_complete(self.out_dir)
-        now, updates, paid = self.learner.iter_num, self.learner.updates, self.learner.ledger.state_dict()
-        self.model.load_state_dict(state["model"])
-        self.learner.load_state_dict(state["learner"])
-        self.learner.ledger.load_state_dict(paid)
-        back_to, self.learner.iter_num, self.learner.updates = self.learner.iter_num, now, updates
+        self.return_to(checkpoint.load_complete(self.out_dir), "NONFINITE", nonfinite=nonfinite)
         self.learner.nonfinite_in_a_row, self.rolled_back = 0, True
-        self.journal.write("rollback", now, to=back_to, reason_code="NONFINITE", nonfinite=nonfinite)
+
+    def return_to(self, state: Mapping[str, Any], reason_code: str, **figures: Any) -> int:
+        """Go back to a complete state of this run, on record; the iteration that it is from."""
+        self.restore(state)
+        back_to: int = state["learner"]["counters"]["iter_num"]
+        self.journal.write("rollback", self.learner.iter_num, to=back_to, reason_code=reason_code, **figures)
+        return back_to
+
+    def return_to_kept(self, reason: str) -> int:
+        """Go back to the state that the memory accepted last, else to last.pt, as a plugin asks; the iteration it is from."""
+        kept = self.memory.latest if self.memory else None
+        state = self.memory.load(kept) if self.memory and kept and kept.is_available else checkpoint.load_complete(self.out_dir)
+        return self.return_to(state, "PLUGIN", message=reason)
 
     def record_step(self, ctx: OccamContext, seconds: float) -> None:
         """Journal a step, and what came with it."""
@@ -190,6 +229,8 @@ class Run:
         self.evaluated_at = self.learner.iter_num
         self.final_evaluation = evaluation if is_last else None
         self._journal_evaluation(evaluation)
+        if self.memory:
+            self._decide(self.memory, evaluation)
         engaged = not is_last and self.learner.observe(evaluation.val_loss)
         if engaged:
             self.journal.write("engage", self.learner.iter_num, best_val_loss=self.learner.anchor.best_loss)
@@ -199,6 +240,21 @@ class Run:
         if improved or self.always_save:
             self.save_for_inference()
         return engaged
+
+    def _decide(self, memory: OckhamMemory, evaluation: Evaluation) -> None:
+        """Let the memory judge the state that was evaluated, and keep it if it passes."""
+        ctx = self.learner.evaluated_context(evaluation.val_loss, self.drift)
+        accepted, reason_code = memory.should_accept_update(ctx, memory.latest)
+        figures = memory.last.to_dict() if memory.last else {}
+        figures.pop("iter_num", None)
+        self.decisions.decision(ctx, reason_code, figures)
+        self.journal.write("memory", ctx.iter_num, **figures)
+        if not accepted:
+            return
+        memory.save_checkpoint(self.model, ctx)
+        if memory.consolidate_on_accept and self.learner.anchor.in_force:
+            self.learner.consolidate(ctx)
+            self.journal.write("consolidate", ctx.iter_num, cause="memory", alpha=1.0)
 
     def _journal_evaluation(self, evaluation: Evaluation) -> None:
         self.journal.write("eval", self.learner.iter_num, **dataclasses.asdict(evaluation))
@@ -241,6 +297,7 @@ class Run:
             "complexity_cost": self.drift,
             "consolidations": learner.consolidations,
             "penalty": learner.anchor.status if learner.lambda_ockham else "off",
+            "memory": {**self.memory.statistics, "kept": len(self.memory.snapshots)} if self.memory else None,
             "tokens": ledger.tokens,
             "tokens_per_s": ledger.tokens / self.train_s if self.train_s else 0.0,
             "wall_s": self.wall_s,
@@ -251,5 +308,6 @@ class Run:
         """Close the journal and write summary.json."""
         self.journal.write("end", self.learner.iter_num, reason=reason)
         self.journal.close()
+        self.decisions.close()
         if self.ranks.is_main:
             write_text(self.out_dir / "summary.json", json.dumps(dict(summary), indent=2) + "\n")

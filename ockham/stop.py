@@ -23,6 +23,7 @@ class Stop:
     def __init__(self, ranks: Ranks, max_hours: float = 0.0):
         self.ranks, self.limit_s, self.began = ranks, max_hours * 3600, time.monotonic()
         self.signal: int | None = None
+        self.verdict = ""  # a plugin's reason
         self.save_s: float | None = None  # the last evaluation and save
         self.step_s = 0.0  # the slowest of the late iterations
 
@@ -47,18 +48,24 @@ class Stop:
         """Hear what an iteration took."""
         self.step_s = max(seconds, 0.95 * self.step_s)
 
+    def because(self, reason: str) -> None:
+        """A plugin asks for the end of the run, on all ranks alike."""
+        self.verdict = reason
+
     def requested(self) -> bool:
-        """Whether any rank was told to stop, or is out of time: the same answer on all ranks."""
+        """Whether any rank was told to stop, or is out of time, or a plugin asked for it: the same answer on all ranks."""
         reserve = 1.5 * (self.step_s + (self.limit_s / 20 if self.save_s is None else self.save_s))
         is_late = bool(self.limit_s) and time.monotonic() - self.began + reserve > self.limit_s
-        return self.ranks.any(self.is_signalled() or is_late)
+        return self.ranks.any(self.is_signalled() or is_late or bool(self.verdict))
 
     @property
     def exit_code(self) -> int:
-        """130 for Ctrl-C, 143 for SIGTERM, 0 when time was up."""
-        return EXIT_CODES.get(signal.Signals(self.signal), 0) if self.signal is not None else 0
+        """130 for Ctrl-C, 143 for SIGTERM, 1 for a plugin's verdict, 0 when time was up."""
+        if self.signal is not None:
+            return EXIT_CODES.get(signal.Signals(self.signal), 0)
+        return 1 if self.verdict else 0
 
     @property
     def reason(self) -> str:
-        """For the journal: the signal's name, or max_hours."""
-        return signal.Signals(self.signal).name if self.signal is not None else "max_hours"
+        """For the journal: the signal's name, a plugin's reason, or max_hours."""
+        return signal.Signals(self.signal).name if self.signal is not None else self.verdict or "max_hours"
