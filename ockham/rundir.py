@@ -37,6 +37,7 @@ RUN_FILES = (
 )
 RUN_FOLDERS = ("memory", "tensorboard", "wandb")
 FLUSH_EVERY_S = 2.0
+MAX_RETURNS = 3
 
 
 def holds_run(out_dir: Path) -> bool:
@@ -91,6 +92,7 @@ class Run:
         self.started = self.flushed = time.monotonic()
         self.journal, self.decisions = Journal(None), DecisionLog(None)
         self.is_open = False
+        self.returns = (-1, 0)  # the iteration that plugins asked to go back to, and how often in a row
         self.memory = memory
         if memory:
             memory.keeper = self
@@ -202,9 +204,20 @@ class Run:
         return back_to
 
     def return_to_kept(self, reason: str) -> int:
-        """Go back to the state that the memory accepted last, else to last.pt, as a plugin asks; the iteration it is from."""
+        """Go back to the state that the memory accepted last, else to last.pt, as a plugin asks; the iteration it is from.
+
+        Raises TrainingError where the same state has not helped MAX_RETURNS times: it would lead to the same place for ever.
+        """
         kept = self.memory.latest if self.memory else None
         state = self.memory.load(kept) if self.memory and kept and kept.is_available else checkpoint.load_complete(self.out_dir)
+        target = state["learner"]["counters"]["iter_num"]
+        self.returns = (target, self.returns[1] + 1) if self.returns[0] == target else (target, 1)
+        if self.returns[1] > MAX_RETURNS:
+            self.journal.close()
+            raise TrainingError(
+                f"{reason}; the state of iteration {target} has been gone back to {MAX_RETURNS} times already; "
+                f"lower the learning rate, raise lambda_ockham, or raise the plugin's threshold"
+            )
         return self.return_to(state, "PLUGIN", message=reason)
 
     def record_step(self, ctx: OccamContext, seconds: float) -> None:
