@@ -32,7 +32,7 @@ COLUMNS = ("iter", "task_loss", "updated", "surprise_threshold", "learning_rate"
 class Record:
     """A run's journal, read once: the steps as columns of numbers, everything else as it stands; and its summary."""
 
-    def __init__(self, out_dir: Path):
+    def __init__(self, out_dir: Path, wanted: Sequence[str] = COLUMNS):
         if not (out_dir / "journal.jsonl").is_file():
             raise WorldError(f"{out_dir} holds no run: journal.jsonl is missing")
         self.name = out_dir.name
@@ -40,7 +40,7 @@ class Record:
         self.others: list[dict[str, Any]] = []
         self.changes: Counter[tuple[str, str]] = Counter()
         self.has_gate = False
-        columns = {name: array("d") for name in COLUMNS}
+        columns = {name: array("d") for name in wanted}
         for event in journal.read(out_dir / "journal.jsonl"):
             if event["event"] == "step":
                 self._add_step(event, columns)
