@@ -22,14 +22,28 @@ from pathlib import Path
 from typing import Any
 
 from ockham import __version__
+from ockham.audit.place import check_export_json
 from ockham.config import RunConfig
 from ockham.configuration.command import HYDRA_ALONE, CommandLine, translate
 from ockham.configuration.files import CONFIG_DIR, ROOT, SUFFIXES, read_config
 from ockham.configuration.grammar import COMMAND_LINE, in_hydra, members, parse_override, parse_value, typed_text
 from ockham.configuration.keys import ALIASES, real_key
+from ockham.configuration.launchers import check_launchers
 from ockham.configuration.layers import Layer, Provenance, last_said, make_layer
-from ockham.configuration.stack import Resolved, lay
-from ockham.configuration.sweep import FileSweep, Plan, Planned, own_sweeper, rehearsed, take_sweep, with_sweeps
+from ockham.configuration.repeats import without_repeats
+from ockham.configuration.stack import Resolved, default_choices, lay
+from ockham.configuration.sweep import (
+    FileSweep,
+    Planned,
+    Rehearsal,
+    by_origin,
+    identity,
+    key_of,
+    own_sweeper,
+    rehearsed,
+    take_sweep,
+    with_sweeps,
+)
 from ockham.configuration.text import config_as_yaml, explain_key, help_text, section_as_yaml, table
 from ockham.errors import ConfigError, nearest
 from ockham.program import BROKEN_PIPE, run_program, told, wants_debug
@@ -61,8 +75,7 @@ def resolve(argv: list[str]) -> Resolved:
     command = translate(argv)
     if command.is_multirun:
         raise ConfigError("a sweep (-m) has no single config: leave -m out and give one value to each key")
-    files, overrides = read_files(command)
-    return lay(files, flags_layer(overrides), _compose)
+    return laid(*read_files(command))
 
 
 def explain(key: str, argv: list[str]) -> str:
@@ -91,14 +104,27 @@ def read_files(command: CommandLine) -> tuple[list[Layer], list[str]]:
     """The layers of the config files, in order, and the overrides: the command line's and before them what the files sweep."""
     layers: list[Layer] = []
     swept: list[FileSweep] = []
+    given = {identity(key_of(text)) for text in command.overrides}
     for name in command.files:
         values = read_config(name)
-        swept += take_sweep(name, values)
+        sweeps = take_sweep(name, values)
+        swept += sweeps
         layers.append(make_layer("file", name, values.items()))
+        layers[-1].swept = [one.key for one in sweeps if identity(one.key) not in given]
     return layers, with_sweeps(swept, command.overrides, command.is_multirun)
 
 
-def flags_layer(overrides: list[str]) -> Layer:
+def laid(files: list[Layer], overrides: list[str], subdir: str = "") -> Resolved:
+    """The layers of files and overrides, laid and checked. `subdir` is a sweep job's own folder in out_dir."""
+    of_files, typed = by_origin(files, overrides)
+    swept = [flags_layer(texts, f"{where}: sweep") for where, texts in of_files.items()]
+    resolved = lay([*files, *swept], flags_layer(typed), _compose, subdir)
+    key = "optimizer.export_json"
+    check_export_json(resolved.config.optimizer.export_json, resolved.provenance[key][-1].where)
+    return resolved
+
+
+def flags_layer(overrides: list[str], where: str = COMMAND_LINE) -> Layer:
     """The layer of a job's overrides."""
     values: list[tuple[str, Any]] = []
     for text in overrides:
@@ -108,7 +134,7 @@ def flags_layer(overrides: list[str]) -> Layer:
         if override.package is not None:
             raise ConfigError(f"{text}: packages (@) are not used here")
         values.append((override.key_or_group, typed_text(override)))
-    return make_layer("flag", COMMAND_LINE, values)
+    return make_layer("flag", where, values)
 
 
 def _register() -> None:
@@ -144,7 +170,7 @@ def _composed(choices: tuple[str, ...]) -> dict[str, Any]:
 def _run(main: Main, argv: list[str], script: Path) -> int:
     command = translate(argv)
     if command.wants_help:
-        print(help_text())
+        print(help_text(default_choices() | flags_layer(command.overrides).choices))
         return 0
     if command.wants_version:
         print(version_text())
@@ -186,11 +212,14 @@ def _show(argv: list[str], command: CommandLine) -> int:
 
 def _one_job(main: Main, command: CommandLine, argv: list[str]) -> int:
     """The run, inside hydra.main."""
+    from ockham.experiment.parent import end_with_parent
+
+    end_with_parent()
     files, overrides = read_files(command)
     codes: list[int] = []
 
     def program() -> int | None:
-        resolved = lay(files, flags_layer(_this_job()[1]), _compose)
+        resolved = laid(files, _this_job()[1])
         resolved.provenance.argv = argv
         if os.environ.get("RANK", "0") == "0":
             print(*resolved.provenance.notes, sep="\n", end="\n" * bool(resolved.provenance.notes), flush=True)
@@ -210,7 +239,9 @@ def _sweep(command: CommandLine, argv: list[str], script: Path) -> int:
     from ockham.experiment.sweep import run_sweep
 
     files, overrides = read_files(command)
-    plan = _plan(files, overrides, command.flags)
+    overrides, notes = without_repeats(overrides)
+    plan = _rehearse(files, overrides, command, check_corpus if script == SCRIPT else None)
+    print(*notes, sep="\n", end="\n" * bool(notes), flush=True)
     folder = _sweep_folder(files, overrides)
     with tempfile.TemporaryDirectory() as nowhere:
         is_written = not plan.jobs or any(job.writes for job in plan.jobs)
@@ -225,32 +256,42 @@ def _sweep(command: CommandLine, argv: list[str], script: Path) -> int:
 def plan_sweep(command: CommandLine) -> list[Planned]:
     """The jobs of a sweep, none of them started. Raises the first mistake in any of them."""
     files, overrides = read_files(command)
-    return _plan(files, overrides, command.flags).jobs
+    return _rehearse(files, without_repeats(overrides)[0], command).jobs
 
 
-def _plan(files: list[Layer], overrides: list[str], flags: list[str]) -> Plan:
-    """A sweep's jobs, looked at; none where another sweeper will make them up."""
-    from ockham.experiment.jobs import read_outcome
+def check_corpus(config: RunConfig) -> None:
+    """Raises CorpusError where a job's corpus is not there, or not prepared."""
+    folder = ROOT / config.data_dir / config.dataset
+    if not (folder / "train.bin").exists():
+        from ockham.data import absent  # torch: only where there is something to explain
+
+        raise absent(folder)
+
+
+def _rehearse(
+    files: list[Layer], overrides: list[str], command: CommandLine, check: Callable[[RunConfig], None] | None = None
+) -> Rehearsal:
+    """A sweep's jobs, looked at; none where another sweeper will make them up. `check` is asked about each that will start."""
+    from ockham.experiment.sweep import is_done
+
+    check_launchers(overrides)
 
     def config_of(overrides: list[str], subdir: str) -> RunConfig:
-        return lay(files, flags_layer(overrides), _compose, subdir).config
-
-    def is_done(out_dir: Path) -> bool:
-        outcome = read_outcome(out_dir)
-        return outcome is not None and outcome.status == "done"
+        return laid(files, overrides, subdir).config
 
     swept = [o.key_or_group for o in map(parse_override, overrides) if o.is_sweep_override()]
-    plan = Plan(swept, config_of, told, is_done)
+    of_files = [key for layer in files for key in layer.swept]
+    plan = Rehearsal(swept, [*of_files, *command.bare], config_of, told, is_done, check)
     if own_sweeper(overrides):
         with tempfile.TemporaryDirectory() as nowhere:
             to_nowhere = f"hydra.sweep.dir={in_hydra(nowhere)}"
-            _hydra_main(lambda: plan.look_at(*_this_job()), [*flags, *rehearsed(overrides), to_nowhere])
+            _hydra_main(lambda: plan.look_at(*_this_job()), [*command.flags, *rehearsed(overrides), to_nowhere])
     if plan.mistake:
         raise plan.mistake
     return plan
 
 
-def _job_of(sweep: Sweep, plan: Plan) -> Callable[[], float | None]:
+def _job_of(sweep: Sweep, plan: Rehearsal) -> Callable[[], float | None]:
     """What a launcher calls for each job, in whatever process; it must hold nothing but plain data and functions."""
     known = {job.number: job for job in plan.jobs}
 

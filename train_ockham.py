@@ -27,9 +27,10 @@ from ockham.audit.record import audit_record, write_audit
 from ockham.audit.shown import audit_table
 from ockham.carried import carry_plugin_state, hold_out_probe, wants_probe
 from ockham.config import RunConfig
-from ockham.console import Screen
+from ockham.console import Screen, schedule_lines, size_text
 from ockham.data import GPT2_VOCAB, Batch, BatchSource, Corpus, open_corpus
 from ockham.distributed import Ranks, join, world_size
+from ockham.domains import domain_shares
 from ockham.errors import CheckpointError, ConfigError, CorpusError
 from ockham.estimate import print_estimate
 from ockham.evaluation import Evaluator
@@ -73,6 +74,7 @@ def main(config: RunConfig, provenance: configurator.Provenance) -> int:
         corpus, probe = hold_out_probe(corpus, block_size, ranks.device)
     learner = build_learner(config, model, host, ranks, precision, probe, screen)
     source = BatchSource(corpus.train, config.batch_size, block_size, config.seed, ranks.rank, ranks.device)
+    domains_at = domain_shares(corpus, source, host, micro_steps, ranks.world)
     evaluator = Evaluator(
         corpus, block_size, config.batch_size, precision, ranks, config.eval_iters, config.eval_max_tokens, stop.is_signalled
     )
@@ -88,13 +90,13 @@ def main(config: RunConfig, provenance: configurator.Provenance) -> int:
     with screen, stop:
         while True:
             step = learner.iter_num
-            is_last = step >= config.max_iters
+            is_last = step >= config.max_iters or 0 < config.max_units <= learner.ledger.units
             if run.evaluated_at != step and (step % config.eval_interval == 0 or is_last or config.eval_only):
                 evaluate(run, evaluator, trackers, screen, stop, step, is_last)
             if config.eval_only or is_last or stop.requested():
                 break
             began, paid = time.perf_counter(), learner.ledger.units
-            ctx = learner.step(batches(source, step, micro_steps))
+            ctx = learner.step(batches(source, step, micro_steps), domains_at(step))
             seconds = time.perf_counter() - began
             run.record_step(ctx, seconds)
             stop.saw_step(seconds)
@@ -127,8 +129,8 @@ def check_before_start(config: RunConfig) -> None:
         )
     check_trackers(config)
     writes_anew = config.init_from != "resume" and not (config.dry_run or config.eval_only or config.overwrite)
-    if writes_anew and rundir.holds_run(Path(config.out_dir)):
-        rundir.claim(Path(config.out_dir), overwrite=False)
+    if writes_anew:
+        rundir.check_free(Path(config.out_dir))
 
 
 def set_up_torch(config: RunConfig) -> None:
@@ -336,11 +338,11 @@ def introduce(config: RunConfig, corpus: Corpus, model: GPT, learner: OckhamLear
     screen.say(
         f"corpus {config.dataset}: {corpus.train.tokens:,} + {corpus.val.tokens:,} tokens, vocabulary {corpus.vocab_size:,}"
     )
-    screen.say(f"model: {model.num_params() / 1e6:.2f}M parameters, block {shape.block_size}, {tokens:,} tokens per iteration")
+    size = size_text(model.num_params())
+    screen.say(f"model: {size} parameters, block {shape.block_size}, {tokens:,} tokens per iteration")
     screen.say(f"device: {ranks.device} × {ranks.world}, {learner.precision.name}")
-    screen.say(
-        f"optimizer: {config.optimizer.name}, lr {config.optimizer.lr:g}, {config.scheduler.name}, {config.max_iters:,} steps"
-    )
+    for line in schedule_lines(config):
+        screen.say(line)
     screen.say(f"preset {config.preset}: {rack}; λ {config.lambda_ockham:g}, {penalty}")
     if learner.iter_num >= config.max_iters and not config.eval_only:
         screen.say(f"already at iteration {learner.iter_num} of {config.max_iters}: only evaluating; --max_iters=N goes on")
@@ -403,14 +405,14 @@ def finish(
         if run.final_evaluation and evaluator.is_estimate:
             run.final_evaluation = None
             if whole := evaluator(run.model, step, whole=True):
-                screen.evaluation(step, whole)
+                screen.evaluation(step, whole, is_final=True)
                 run.record_final(whole)
         wants_calibration = config.eval_calibration and (config.eval_only or run.final_evaluation)
         if wants_calibration and (calibration := evaluator.calibration(run.model)):
             screen.calibration(step, calibration)
             figures = calibration.figures()
     if not config.eval_only:
-        is_done = run.final_evaluation is not None and not stop.requested()
+        is_done = run.final_evaluation is not None and not stop.told()
         if not is_done:
             run.save_complete()
             screen.say(f"stopped by {stop.reason} at iteration {step}; last.pt is saved, --init_from=resume goes on")

@@ -23,9 +23,11 @@ from transformers import Trainer, TrainerCallback
 
 from ockham import Anchor, Journal, Ledger, OccamContext, PluginHost
 from ockham.distributed import Ranks, gradients
+from ockham.errors import ConfigError
 from ockham.precision import Precision
 from ockham.requested import Requested
 
+NOT_CARRIED_OUT = ("gradient_ceiling", "update_ceiling", "embedding_noise")
 UPDATED, SKIPPED, NONFINITE = "UPDATED", "SKIPPED", "NONFINITE"
 
 
@@ -99,6 +101,8 @@ class RackCallback(TrainerCallback):
             return ctx
         ctx = self.host.process_batch_start(ctx)
         self.requested.check(ctx.requests)  # Trainer has no probe batch: a plugin that wants one is refused
+        if not_here := [name for name in NOT_CARRIED_OUT if getattr(ctx.requests, name)]:
+            raise ConfigError(f"a plugin asks for {', '.join(not_here)}, which the Trainer does not carry out; take it out")
         return ctx
 
     # by Trainer --------------------------------------------------------------------------------------------------------

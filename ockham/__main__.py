@@ -58,16 +58,26 @@ commands:
 """
 
 
+MULTIRUN = ("-m", "--multirun")
+
+
 def main(argv: list[str] | None = None) -> int:
     """The `ockham` command; the exit code."""
     configurator = top_level("configurator")
     given = list(sys.argv[1:] if argv is None else argv)
-    if given[:1] == ["train"]:
-        return configurator.run(top_level("train_ockham").main, given[1:])
+    arguments = of_train(given)
+    if arguments is not None:  # torch is loaded with train_ockham: by the run itself, not by what starts a sweep's jobs
+        return configurator.run(lambda config, said: top_level("train_ockham").main(config, said), arguments)
     if not given:
         parser().print_help(sys.stderr)
         return UsageError.exit_code
     return run_program(lambda: run(given), wants_debug(given))
+
+
+def of_train(given: list[str]) -> list[str] | None:
+    """What the verb train is given, the flags before it included, as in `ockham -m train seed=1,2`; None for other verbs."""
+    at = next((i for i, arg in enumerate(given) if arg not in MULTIRUN and not DEBUG.fullmatch(arg)), len(given))
+    return given[:at] + given[at + 1 :] if given[at : at + 1] == ["train"] else None
 
 
 def run(given: list[str]) -> int:

@@ -23,11 +23,12 @@ SEED = 0
 # Requests that cost passes over the probe batch: name -> (forwards, backwards), the most it can be: the KL's second forward
 # falls away while the anchor stands still.
 PASSES = {"probe_kl": (2, 0), "probe_loss": (1, 0), "probe_slope": (1, 1)}
-COMMUTE = ("scales", "adds", "raises")  # among themselves, each kind with its own
+COMMUTE = ("scales", "adds", "raises", "lowers")  # among themselves, each kind with its own
 WORDS = {
     "scales": "all multiply it, so their order does not matter (up to rounding)",
     "adds": "all add to it, so their order does not matter (up to rounding)",
     "raises": "each may only set it to True, so their order does not matter",
+    "lowers": "the lowest holds, so their order does not matter",
 }
 
 
@@ -123,6 +124,7 @@ def contexts(hyperparameters: Mapping[str, Any], seed: int = SEED) -> Iterator[O
         yield OccamContext(
             step, 1 + 3 * math.exp(-4 * share) + draw.gauss(0, 0.3), **given,
             complexity_cost=0.8 * share, grad_norm=draw.expovariate(1), anchor_available=step >= PROBE_ITERS // 20,
+            domains={"easy": 1 - share, "hard": share},
         )  # fmt: skip
 
 

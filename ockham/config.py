@@ -30,6 +30,9 @@ class RunFlags:
     )
     max_iters: int = option(600_000, "iterations in all", unit="iterations", low=0)
     epochs: float = option(0.0, "instead of max_iters: passes over the training split; 0 = use max_iters", unit="passes", low=0)
+    max_units: float = option(
+        0.0, "end as finished once as many compute units are spent; 0 = max_iters alone", unit="compute units", low=0
+    )
     max_hours: float = option(0.0, "save and stop with exit code 0 before this much wall time; 0 = no limit", unit="hours", low=0)
     max_nonfinite: int = option(5, "non-finite steps in a row before the run rolls back", unit="iterations", low=1)
     log_interval: int = option(1, "iterations between log lines", unit="iterations", low=1)

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from .calibration import Calibration
+from .config import RunConfig
 from .context import OccamContext
 from .evaluation import Evaluation
 from .memory import ACCEPTED_FIRST_VALID, REJECTED_COMPLEXITY, REJECTED_QUALITY, Verdict
@@ -61,9 +62,10 @@ class Screen:
         """Move the bar."""
         self.progress.update(self.task, completed=iter_num, total=total)
 
-    def evaluation(self, step: int, result: Evaluation) -> None:
-        """nanoGPT's evaluation line."""
-        self.say(f"step {step}: train loss {result.train_loss:.4f}, val loss {result.val_loss:.4f}")
+    def evaluation(self, step: int, result: Evaluation, is_final: bool = False) -> None:
+        """nanoGPT's evaluation line; `is_final` = over the whole val split, after estimates."""
+        on = " (full val split)" if is_final else ""
+        self.say(f"step {step}: train loss {result.train_loss:.4f}, val loss {result.val_loss:.4f}{on}")
 
     def verdict(self, step: int, verdict: Verdict) -> None:
         """What the memory said of the state that was evaluated, and on what figures."""
@@ -98,6 +100,24 @@ class Screen:
         self.console.print(table)
 
 
+def size_text(parameters: int) -> str:
+    """A model's size: 0.80M parameters, and below 0.1 M in thousands."""
+    return f"{parameters / 1e6:.2f}M" if parameters >= 1e5 else f"{parameters / 1e3:.1f}K"
+
+
+def schedule_lines(config: RunConfig) -> list[str]:
+    """The optimizer and its schedule in a line, where no table will show them; and what a run cuts off of its schedule."""
+    given, is_shown = config.scheduler, config.optimizer.rich_console and not config.eval_only
+    name = given.name if config.optimizer.scheduler_hook else "none"
+    found = [] if is_shown else [f"optimizer: {config.optimizer.name}, lr {config.optimizer.lr:g}, schedule {name}"]
+    if name not in ("none", "constant") and config.max_iters < (given.decay_steps or 0) and not config.eval_only:
+        found.append(
+            f"the schedule ends at {given.decay_steps:,}, this run at {config.max_iters:,}: the rate does not come to its end "
+            f"(--lr_decay_iters={config.max_iters})"
+        )
+    return found
+
+
 def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(label, value) of the final table; what is not known is left out."""
     best = "best val loss (estimate)" if summary["best_is_estimate"] else "best val loss"
@@ -120,6 +140,7 @@ def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("drift from the anchor", f"{summary['complexity_cost']:.4f}"),
         ("anchor penalty", summary["penalty"]),
         ("consolidations", str(summary["consolidations"])),
+        *[("rolled back", "once, after non-finite steps")] * bool(summary.get("rolled_back")),
         *memory_rows(summary.get("memory")),
         ("tokens/s", f"{summary['tokens_per_s']:,.0f}"),
         ("wall time", f"{summary['wall_s']:.1f} s (training {summary['train_s']:.1f} s)"),

@@ -40,7 +40,7 @@ METRICS = {
     "memory_mb": Metric(NUMBER, LOWER, ("MB", "", "%"), "parameters and buffers of ckpt.pt, 10⁶ bytes"),
     "compute_units": Metric(NUMBER, LOWER, ("", "%"), "compute spent; 1 = a forward of one batch (summary.json)"),
     "compute_saved": Metric(SHARE, HIGHER, ("", "%"), "share of compute saved against learning every batch (summary.json)"),
-    "update_rate": Metric(SHARE, "", ("", "%"), "updates / batches (summary.json)"),
+    "update_rate": Metric(SHARE, "", ("", "%"), "learned batches / batches (summary.json)"),
     "complexity_cost": Metric(NUMBER, LOWER, ("", "%"), "relative drift from the anchor (summary.json)"),
     "tokens_per_s": Metric(NUMBER, HIGHER, ("", "%"), "training speed (summary.json)"),
     "wall_s": Metric(NUMBER, LOWER, ("", "%"), "seconds in all (summary.json)"),

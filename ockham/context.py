@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,11 +30,16 @@ class Requests:
     Set in on_batch_start. What is probed is measured when the step is done, and its figure is in the next context's
     `probes`: `probe_kl` gives "kl", `probe_loss` gives "loss", `probe_slope` gives "loss" and "slope", the cosine of the probe
     loss's gradient and this iteration's update. KL is left out while no anchor is in force, the slope where nothing was
-    updated. `rollback` and `stop` hold a reason, or "": the learner does neither, the program that called `step` reads them.
+    updated. A ceiling holds for this iteration's update, None = none. The embedding's noise is in the training forward of the
+    next iteration, whose task_loss is measured under it. `rollback` and `stop` hold a reason, or "": the learner does neither,
+    the program that called `step` reads them.
     """
 
     gradient_noise: float = 0.0  # σ of Gaussian gradient noise, in units of the gradient's rms
     gradient_echo: dict[str, Echo] = field(default_factory=dict)  # by the asking plugin's name, each with its own E
+    gradient_ceiling: float | None = None  # the gradient's norm is scaled down to it; the run's own clipping stays
+    update_ceiling: float | None = None  # ‖θ_{t+1} − θ_t‖ is scaled down to this share of ‖θ_t‖
+    embedding_noise: float = 0.0  # σ of Gaussian noise on the token embedding's output, in units of the output's rms
     anchor_follow: float = 0.0  # share of the way from anchor to weights that the anchor goes after an update, in [0, 1]
     probe_kl: bool = False  # KL(anchor‖model), nats/token
     probe_loss: bool = False  # nats/token
@@ -77,6 +83,8 @@ class OccamContext:
 
     anchor_available: bool = True
     requests: Requests = field(default_factory=Requests)
+    domains: Mapping[str, float] = field(default_factory=dict)  # share of the batch's tokens in each band of the corpus
+    relative_step: float = 0.0  # ‖θ_{t+1} − θ_t‖ / ‖θ_t‖ as the optimizer made it; 0 where no update_ceiling was asked for
     probes: dict[str, float] = field(default_factory=dict)  # kl, loss, slope: what the last iteration's requests found
     metrics: dict[str, float] = field(default_factory=dict)  # the plugins' own figures; journaled and tracked
     changes: list[tuple[str, str, Any, Any]] = field(default_factory=list)  # (plugin, field, from, to), by the host

@@ -180,7 +180,14 @@ class BatchSource:
 
     def starts(self, step: int, micro: int) -> np.ndarray:
         """Where this rank's rows begin: (B,) int64, uniform over all windows of the file."""
-        rows = self.rank * self.batch_size + np.arange(self.batch_size)
+        return self._starts(step, micro, self.rank * self.batch_size + np.arange(self.batch_size))
+
+    def global_starts(self, step: int, micro_steps: int, world: int) -> np.ndarray:
+        """Where the rows of a whole step begin, of all ranks and micro-batches: (micro_steps · world · B,) int64."""
+        micros = np.arange(micro_steps)[:, None]
+        return self._starts(step, micros, np.arange(world * self.batch_size)).ravel()
+
+    def _starts(self, step: int, micro: int | np.ndarray, rows: np.ndarray) -> np.ndarray:
         return (mix(self.seed, step, micro, rows) % np.uint64(self.file.tokens - self.block_size)).astype(np.int64)
 
     def batch(self, step: int, micro: int = 0) -> Batch:

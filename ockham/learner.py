@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -85,14 +85,18 @@ class OckhamLearner:
         self.nonfinite_in_a_row = 0
         self.drift, self.grad_norm = 0.0, 0.0  # of the last step
 
-    def step(self, batch: Batch | Sequence[Batch]) -> OccamContext:
-        """One iteration on a batch, or on a list of micro-batches whose accepted gradients are averaged."""
+    def step(self, batch: Batch | Sequence[Batch], domains: Mapping[str, float] | None = None) -> OccamContext:
+        """One iteration on a batch, or on a list of micro-batches whose accepted gradients are averaged.
+
+        `domains`: what share of the whole batch's tokens, all micro-batches and ranks, each named part of the data has.
+        """
         micros: list[Batch] = [batch] if isinstance(batch[0], torch.Tensor) else list(batch)  # type: ignore[list-item, arg-type]
         lr = self.schedule(self._tick(len(micros)))
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         loss, task_loss, verdicts = self._single(micros[0]) if len(micros) == 1 else self._accumulate(micros)
         ctx = self._context(lr, task_loss, verdicts)
+        ctx.domains = dict(domains or {})
         if math.isfinite(task_loss):
             ctx = self.host.process_batch_start(ctx)
             self.requested.check(ctx.requests)
@@ -123,8 +127,8 @@ class OckhamLearner:
         losses, verdicts = [], []
         gate = self.host.gate
         with self._no_sync():
-            for micro in micros:
-                loss = self._forward(micro)
+            for index, micro in enumerate(micros):
+                loss = self._forward(micro, index)
                 losses.append(self._global_mean(loss, micro))
                 verdicts.append(math.isfinite(losses[-1]) and (gate is None or gate.verdict(losses[-1], self.surprise_threshold)))
                 if verdicts[-1]:
@@ -132,9 +136,9 @@ class OckhamLearner:
                     self.ledger.backward()
         return None, sum(losses) / len(losses), tuple(verdicts)
 
-    def _forward(self, micro: Batch) -> torch.Tensor:
+    def _forward(self, micro: Batch, index: int = 0) -> torch.Tensor:
         self.ledger.forward()
-        with self.precision.autocast():
+        with self.precision.autocast(), self.requested.noisy_embedding(micro[0], self.iter_num, index):
             return self.model(*micro)[1]
 
     def _global_mean(self, loss: torch.Tensor, micro: Batch) -> float:
@@ -191,8 +195,9 @@ class OckhamLearner:
             ctx.updated, ctx.reason_code = False, NONFINITE
             self.precision.scaler.update(max(1.0, self.precision.scaler.get_scale()))  # forget the unscaling, keep the scale
             return
-        if self.clip_grad_norm:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_grad_norm, norm)
+        ceilings = [c for c in (self.clip_grad_norm or None, ctx.requests.gradient_ceiling) if c is not None]
+        if ceilings:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, min(ceilings), norm)
         self._apply(ctx)
 
     def _unscale(self) -> bool:
@@ -217,6 +222,7 @@ class OckhamLearner:
         self.optimizer.param_groups[0]["lr"] = ctx.learning_rate  # exact, not through the quotient
         self.requested.remember(ctx.requests)
         self.precision.scaler.step(self.optimizer)
+        self.requested.limit_update(ctx)
         self.precision.scaler.update()
         self.updates += 1
         if self.average is not None:
@@ -242,6 +248,7 @@ class OckhamLearner:
             self.host.process_batch_end(ctx)
         if math.isfinite(ctx.task_loss):  # else the rack has not seen the last figures yet
             self.requested.measure(ctx, self.anchor, micros[0][1].numel())
+        self.requested.embedding_noise = ctx.requests.embedding_noise
         self.iter_num += 1
         self._maybe_consolidate(ctx)
 

@@ -17,6 +17,8 @@ from .plugins import (
 )
 from .presets import Preset
 
+LOWEST_LOSS = 0.3  # nats/token; no text of interest is learned better than that
+
 Found = Iterator[tuple[tuple[Any, ...], str]]  # path into the file, what is odd there
 Rule = Callable[[Preset, list[OccamPlugin]], Found]
 
@@ -74,23 +76,40 @@ def _after_the_gate(preset: Preset, plugins: list[OccamPlugin]) -> Found:
 def _price(preset: Preset, plugins: list[OccamPlugin]) -> Found:
     price = preset.hyperparameters.get("lambda_ockham")
     for index, plugin in _of(CompressorPlugin, plugins):
+        if plugin.ratio == 1 and plugin.makeup_gain == 1:
+            yield _at(index, "ratio"), f"{plugin.name} compresses nothing: ratio 1 and makeup_gain 1"
+        if plugin.detector == "loss":
+            continue
         if price == 0:
             yield ("hyperparameters", "lambda_ockham"), f"{plugin.name} cannot raise lambda_ockham: it is 0 and stays 0"
         elif price is not None and not plugin.min_lambda <= price <= plugin.max_lambda:
             key = "min_lambda" if price < plugin.min_lambda else "max_lambda"
             bounds = f"[{plugin.min_lambda:g}, {plugin.max_lambda:g}]"
             yield _at(index, key), f"lambda_ockham {price:g} lies outside {plugin.name}'s {bounds}: it is moved there at once"
-        if plugin.ratio == 1 and plugin.makeup_gain == 1:
-            yield _at(index, "ratio"), f"{plugin.name} compresses nothing: ratio 1 and makeup_gain 1"
+
+
+def _loss_threshold(preset: Preset, plugins: list[OccamPlugin]) -> Found:
+    for index, plugin in _of(CompressorPlugin, plugins):
+        if plugin.detector == "loss" and plugin.threshold < LOWEST_LOSS:
+            yield (
+                _at(index, "threshold"),
+                f"{plugin.name}.threshold {plugin.threshold:g} is in nats/token under detector loss: every batch is over it",
+            )
 
 
 def _ceilings(preset: Preset, plugins: list[OccamPlugin]) -> Found:
     for index, limiter in _of(LimiterPlugin, plugins):
+        if limiter.limit_type != "complexity_cost":
+            if limiter.limit == 0:
+                yield _at(index, "ceiling"), f"{limiter.name} lets nothing be learned: its ceiling on {limiter.limit_type} is 0"
+            continue
+        key = "complexity_ceiling" if limiter.ceiling is None else "ceiling"
         for _, compressor in _of(CompressorPlugin, plugins):
-            if limiter.force_consolidate and limiter.complexity_ceiling <= compressor.threshold:
+            follows_drift = compressor.detector == "complexity"
+            if limiter.force_consolidate and follows_drift and limiter.limit <= compressor.threshold:
                 yield (
-                    _at(index, "complexity_ceiling"),
-                    f"{limiter.name}.complexity_ceiling {limiter.complexity_ceiling:g} is not above {compressor.name}.threshold"
+                    _at(index, key),
+                    f"{limiter.name}.{key} {limiter.limit:g} is not above {compressor.name}.threshold"
                     f" {compressor.threshold:g}: it consolidates before {compressor.name} can act",
                 )
 
@@ -113,4 +132,4 @@ def _logger_last(preset: Preset, plugins: list[OccamPlugin]) -> Found:
             yield ("plugins", index), f"{logger.name} does not see what {', '.join(later)} change at the step's end: put it last"
 
 
-RULES: tuple[Rule, ...] = (_gates, _no_gate, _after_the_gate, _price, _ceilings, _nothing, _logger_last)
+RULES: tuple[Rule, ...] = (_gates, _no_gate, _after_the_gate, _price, _loss_threshold, _ceilings, _nothing, _logger_last)

@@ -90,6 +90,11 @@ def preset_names() -> list[str]:
     return sorted(p.stem for p in PRESETS_DIR.glob("*.yaml"))
 
 
+def preset_path(name: str) -> Path:
+    """Where the preset of this name lies, or would lie."""
+    return PRESETS_DIR / f"{name.removesuffix('.yaml')}.yaml"
+
+
 def load_preset(name_or_path: str | Path, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Preset:
     """The preset of this name in presets/, or, given a Path, the preset in that file.
 
@@ -103,7 +108,7 @@ def load_preset(name_or_path: str | Path, overrides: Mapping[str, Mapping[str, A
             f"a preset's name is that of a file directly in {shown(PRESETS_DIR)}/, got {name_or_path!r};"
             " copy the file there and give its name (in Python: load_preset_file(path))"
         )
-    path = PRESETS_DIR / f"{stem}.yaml"
+    path = preset_path(stem)
     if not path.is_file():
         known = preset_names()
         raise PresetError(f"no preset {stem!r}{nearest(stem, known)}; {shown(PRESETS_DIR)}/ has {', '.join(known)}")

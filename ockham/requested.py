@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -22,8 +23,48 @@ from .precision import Precision
 PROBES = ("probe_kl", "probe_loss", "probe_slope")
 
 
+class EmbeddingNoise:
+    """A forward hook on a module's token embedding, its first nn.Embedding: h ← h + rms(h)·noise, where noise is set.
+
+    `noise` has h's shape (B, T, C); None leaves h alone. rms(h) is over this forward's tokens and takes no gradient.
+    """
+
+    def __init__(self, module: torch.nn.Module, is_compiled: bool):
+        self.embedding = next((m for m in module.modules() if isinstance(m, torch.nn.Embedding)), None)
+        self.noise: torch.Tensor | None = None
+        self.is_compiled, self.is_hooked = is_compiled, False
+
+    def __call__(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], h: torch.Tensor) -> torch.Tensor | None:
+        if self.noise is None:
+            return None
+        if h.shape != self.noise.shape:
+            raise ShapeError(
+                f"the model's first nn.Embedding gives {tuple(h.shape)}, its tokens' would be {tuple(self.noise.shape)}; "
+                f"register the token embedding first, or take embedding noise out of the rack"
+            )
+        return h + self.noise.to(h.dtype) * h.detach().square().mean().sqrt()
+
+    @contextlib.contextmanager
+    def added(self, tokens: torch.Tensor, sigma: float, seed: int) -> Iterator[None]:
+        """Within, forwards of `tokens` (B, T) hear σ·N(0, 1), drawn from `seed`."""
+        assert self.embedding is not None
+        if not self.is_hooked:
+            self.embedding.register_forward_hook(self)
+            self.is_hooked = True
+            if self.is_compiled:
+                torch.compiler.reset()  # what is compiled already does not see a new hook; it is compiled once more, with it
+        weight = self.embedding.weight
+        generator = torch.Generator(weight.device).manual_seed(seed)
+        shape = (*tokens.shape, self.embedding.embedding_dim)  # (B, T, C)
+        self.noise = sigma * torch.randn(shape, generator=generator, device=weight.device, dtype=weight.dtype)
+        try:
+            yield
+        finally:
+            self.noise = None
+
+
 class Requested:
-    """The learner's hand for `ctx.requests`: gradient echo and noise, and figures on the probe batch.
+    """The learner's hand for `ctx.requests`: gradient echo, noise, a ceiling on the update, and figures on the probe batch.
 
     The probe is measured in eval mode, with forked random generators and without touching any `.grad`, on the module inside
     DDP and torch.compile. Every figure is averaged over ranks, weighted by tokens, so all ranks read the same. Its forwards and
@@ -46,14 +87,21 @@ class Requested:
         self.probe = None if probe is None else (probe[0].to(ranks.device), probe[1].to(ranks.device))
         self.share = 1.0  # tokens of the probe / tokens of a training batch
         self.echoes: dict[str, list[torch.Tensor]] = {}  # plugin -> E, a tensor for each parameter
-        self.before: list[torch.Tensor] | None = None  # the weights before this iteration's update, where a slope is asked for
+        self.before: list[torch.Tensor] | None = None  # the weights before this iteration's update, where that is asked for
+        self.embedding = EmbeddingNoise(self.module, inner is not self.module)
+        self.embedding_noise = 0.0  # σ in the next training forward
         self.results: dict[str, float] = {}
         self.anchor_logits: torch.Tensor | None = None  # (B, T, V) of the anchor on the probe
         self.scored_at = 0  # anchor.moves of the last charged forward of the anchor; 0 = none
         self.has_warned = False
 
     def check(self, requests: Requests) -> None:
-        """Raises ConfigError when a probe is asked for and there is none."""
+        """Raises ConfigError when a probe is asked for and there is none, or noise on an embedding that is not there."""
+        if requests.embedding_noise and self.embedding.embedding is None:
+            raise ConfigError(
+                "a plugin asks for embedding_noise, but the model has no nn.Embedding; "
+                "give it another noise_type, or take it out of the rack"
+            )
         if self.probe is None and (asked := [name for name in PROBES if getattr(requests, name)]):
             raise ConfigError(
                 f"a plugin asks for {', '.join(asked)}, but the learner has no probe batch; "
@@ -95,11 +143,39 @@ class Requested:
             noise = torch.randn(grad.shape, generator=generator, device=grad.device, dtype=grad.dtype)
             grad.add_(noise * (sigma * rms))
 
-    # the probe ------------------------------------------------------------------------------------------------------
+    # embedding and update -------------------------------------------------------------------------------------------
+    def noisy_embedding(self, tokens: torch.Tensor, iter_num: int, micro: int) -> AbstractContextManager[None]:
+        """Within, the training forward hears the noise asked for in the iteration before, if any.
+
+        The draw is a pure function of (seed, iteration, micro-batch, rank).
+        """
+        if not self.embedding_noise:
+            return contextlib.nullcontext()
+        seed = int(mix(self.seed, iter_num, micro, self.ranks.rank, 0x656D6265)[0] >> 1)
+        return self.embedding.added(tokens, self.embedding_noise, seed)
+
     def remember(self, requests: Requests) -> None:
-        """Keep the weights of before the update, where its slope is asked for."""
-        if requests.probe_slope:
+        """Keep the weights of before the update, where its slope or a ceiling is asked for: a copy of all of them."""
+        if requests.probe_slope or requests.update_ceiling is not None:
             self.before = [p.detach().clone() for p in self.parameters]
+
+    @torch.no_grad()
+    def limit_update(self, ctx: OccamContext) -> None:
+        """θ ← θ_before + Δθ·min(1, ceiling·‖θ_before‖ / ‖Δθ‖), and the ratio ‖Δθ‖ / ‖θ_before‖ as it was into the context.
+
+        Weights that are all 0 have no scale to go by, and move freely.
+        """
+        ceiling, before = ctx.requests.update_ceiling, self.before
+        if ceiling is None or before is None:
+            return
+        steps = [p - b for p, b in zip(self.parameters, before, strict=True)]
+        size, scale = (float(torch.nn.utils.get_total_norm(list(ts))) for ts in (steps, before))
+        ctx.relative_step = size / scale if scale else 0.0
+        if ctx.relative_step > ceiling and math.isfinite(size):
+            for p, b, step in zip(self.parameters, before, steps, strict=True):
+                p.copy_(b).add_(step, alpha=ceiling * scale / size)
+
+    # the probe ------------------------------------------------------------------------------------------------------
 
     def measure(self, ctx: OccamContext, anchor: Anchor, batch_tokens: int) -> None:
         """Replace `results` by what this iteration's requests find; `batch_tokens` of a micro-batch on this rank."""
@@ -201,6 +277,7 @@ class Requested:
         return {
             "echoes": {name: [e.clone() for e in echo] for name, echo in self.echoes.items()},
             "results": dict(self.results),
+            "embedding_noise": self.embedding_noise,
             "is_anchor_scored": self.scored_at == anchor.moves,
             "has_warned": self.has_warned,
         }
@@ -216,5 +293,6 @@ class Requested:
             for name, echo in state["echoes"].items()
         }
         self.before, self.anchor_logits = None, None
+        self.embedding_noise = state.get("embedding_noise", 0.0)  # version 0.2.0 had none
         self.results, self.has_warned = dict(state["results"]), state["has_warned"]
         self.scored_at = anchor.moves if state["is_anchor_scored"] else 0

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from . import checkpoint
+from .audit.place import own_json
 from .context import OccamContext
 from .errors import CheckpointError, ConfigError, TrainingError
 from .evaluation import Evaluation
@@ -45,16 +46,27 @@ def holds_run(out_dir: Path) -> bool:
     return any((out_dir / name).exists() for name in ("ckpt.pt", "last.pt", "journal.jsonl"))
 
 
-def claim(out_dir: Path, overwrite: bool) -> None:
-    """Make an empty run folder. Raises ConfigError when it holds a run and `overwrite` is off; removes only a run's own files."""
+def check_free(out_dir: Path) -> None:
+    """Raises ConfigError for a folder that holds a run, or a sweep, whose jobs are folders in it."""
     if holds_run(out_dir):
-        if not overwrite:
-            raise ConfigError(
-                f"out_dir {out_dir} already holds a run: --init_from=resume goes on with it, --overwrite=True replaces it, "
-                f"another --out_dir keeps it"
-            )
-        for name in RUN_FILES:
-            (out_dir / name).unlink(missing_ok=True)
+        raise ConfigError(
+            f"out_dir {out_dir} already holds a run: --init_from=resume goes on with it, --overwrite=True replaces it, "
+            f"another --out_dir keeps it"
+        )
+    if (out_dir / "sweep.json").exists():
+        raise ConfigError(
+            f"out_dir {out_dir} holds a sweep: -m --init_from=resume goes on with it, another --out_dir keeps the run apart"
+        )
+
+
+def claim(out_dir: Path, overwrite: bool) -> None:
+    """Make an empty run folder; with `overwrite` by removing a run's own files. Raises ConfigError where it is not free."""
+    if not overwrite:
+        check_free(out_dir)
+    elif holds_run(out_dir):
+        for path in (own_json(out_dir), *(out_dir / name for name in RUN_FILES)):  # the first is named in config.yaml
+            if path:
+                path.unlink(missing_ok=True)
         for name in RUN_FOLDERS:
             shutil.rmtree(out_dir / name, ignore_errors=True)
     try:
@@ -168,9 +180,12 @@ class Run:
         try:
             self.learner.load_state_dict(state["learner"])
         except (KeyError, ValueError, RuntimeError) as error:
+            was, now = state["config"].get("dtype"), self.config.get("dtype")
+            is_dtype = was != now and isinstance(error, RuntimeError)  # the loss scaler's word
+            what = f"dtype: it has {now}, last.pt was made with {was}" if is_dtype else f"optimizer: {error}"
             raise CheckpointError(
-                f"last.pt does not fit this run's optimizer or dtype ({error}); resume with those that it was "
-                f"started with, or start anew from {self.out_dir}/ckpt.pt"
+                f"last.pt does not fit this run's {what}; resume with what it was started with, or start anew from "
+                f"{self.out_dir}/ckpt.pt"
             ) from error
         for key in self.LOOP:
             setattr(self, key, state["loop"][key])
@@ -302,13 +317,15 @@ class Run:
             "best_is_estimate": best_is_estimate,
             "floor": floor,
             "iters": learner.iter_num,
-            "updates": ledger.updates,
+            "updates": learner.updates,
+            "batches_learned": ledger.updates,  # micro-batches, as update_rate counts them
             "update_rate": ledger.update_rate,
             "update_rate_recent": ledger.update_rate_recent,
             "compute_units": ledger.units,
             "compute_saved": ledger.saved,
             "complexity_cost": self.drift,
             "consolidations": learner.consolidations,
+            "rolled_back": self.rolled_back,
             "penalty": learner.anchor.status if learner.lambda_ockham else "off",
             "memory": {**self.memory.statistics, "kept": len(self.memory.snapshots)} if self.memory else None,
             "tokens": ledger.tokens,
@@ -318,9 +335,10 @@ class Run:
         }
 
     def end(self, summary: Mapping[str, Any], reason: str) -> None:
-        """Close the journal and write summary.json."""
+        """Close the journal and write summary.json, with `stopped_by`: the reason of a run that did not come to its end."""
         self.journal.write("end", self.learner.iter_num, reason=reason)
         self.journal.close()
         self.decisions.close()
         if self.ranks.is_main:
-            write_text(self.out_dir / "summary.json", json.dumps(dict(summary), indent=2) + "\n")
+            stopped_by = None if reason == "done" else reason
+            write_text(self.out_dir / "summary.json", json.dumps({**summary, "stopped_by": stopped_by}, indent=2) + "\n")

@@ -56,7 +56,11 @@ class Stop:
         """Whether any rank was told to stop, or is out of time, or a plugin asked for it: the same answer on all ranks."""
         reserve = 1.5 * (self.step_s + (self.limit_s / 20 if self.save_s is None else self.save_s))
         is_late = bool(self.limit_s) and time.monotonic() - self.began + reserve > self.limit_s
-        return self.ranks.any(self.is_signalled() or is_late or bool(self.verdict))
+        return self.ranks.any(is_late or self.is_signalled() or bool(self.verdict))
+
+    def told(self) -> bool:
+        """Whether any rank was told to stop by somebody: a run that is over needs no more time."""
+        return self.ranks.any(self.is_signalled() or bool(self.verdict))
 
     @property
     def exit_code(self) -> int:

@@ -6,8 +6,9 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import ge, gt, le, lt
 from typing import Any
 
 from .errors import ConfigError, nearest
@@ -22,11 +23,17 @@ def option(
     unit: str = "",
     low: float | None = None,
     high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
     choices: tuple = (),
     may_be_empty: bool = True,
 ) -> Any:
-    """A dataclass field with its help text, unit and allowed range [low, high] or choices; a text may be empty or not."""
-    metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices, "may_be_empty": may_be_empty}
+    """A dataclass field with its help text, unit and allowed range or choices; a text may be empty or not.
+
+    `low` and `high` are themselves allowed, `above` and `below` are not.
+    """
+    metadata = {"help": help, "unit": unit, "choices": choices, "may_be_empty": may_be_empty}
+    metadata |= {"low": low, "high": high, "above": above, "below": below}
     if isinstance(default, type):
         return field(default_factory=default, metadata=metadata)
     if isinstance(default, (dict, list)):
@@ -35,47 +42,63 @@ def option(
 
 
 def coerce(value: Any, kind: Any, key: str) -> Any:
-    """`value` as the annotated type `kind`; ints are fine for floats, nothing else is guessed.
+    """`value` as the annotated type `kind`; ints are fine for floats, nothing else is guessed; Any takes it as it is.
 
     Raises ConfigError naming the key, what was given and what is wanted.
     """
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
     if dataclasses.is_dataclass(kind):
         return from_mapping(kind, value, key + ".")  # type: ignore[arg-type]
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(value, float) and not math.isfinite(value) and float in (kind, *args):
         raise ConfigError(f"{key} must be a finite number, got {value!r}")
     if origin in (typing.Union, types.UnionType):
-        for member in args:
-            try:
-                return coerce(value, member, key)
-            except ConfigError:
-                continue
-    elif kind is type(None):
-        if value is None:
-            return None
-    elif origin is tuple:
-        if isinstance(value, (list, tuple)):
-            return tuple(coerce(v, args[0], f"{key}[{i}]") for i, v in enumerate(value))
-    elif isinstance(origin, type) and issubclass(origin, Mapping):
-        if isinstance(value, Mapping):
-            return dict(value)
-    elif kind is bool:
-        if isinstance(value, bool):
-            return value
-    elif kind is float:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            try:
-                return float(value)
-            except OverflowError:
-                raise ConfigError(f"{key} must be a finite number, got one of {len(str(value))} digits") from None
-    elif kind is int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if isinstance(value, float) and value.is_integer():  # 1e6 is how people write a million
-            return int(value)
-    elif kind is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        return str(value)
-    raise ConfigError(f"{key} must be {type_name(kind)}, got {value!r}{meant_boolean(value) if kind is bool else ''}")
+        return _as_first_that_fits(value, kind, key)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(coerce(v, args[0], f"{key}[{i}]") for i, v in enumerate(value))
+    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return dict(value)
+    if kind in SCALARS and not (isinstance(value, bool) and kind is not bool):
+        found = SCALARS[kind](value, key)
+        if found is not None or kind is type(None) is type(value):
+            return found
+    raise _misfit(value, kind, key)
+
+
+def _as_first_that_fits(value: Any, kind: Any, key: str) -> Any:
+    for member in typing.get_args(kind):
+        try:
+            return coerce(value, member, key)
+        except ConfigError:
+            continue
+    raise _misfit(value, kind, key)
+
+
+def _misfit(value: Any, kind: Any, key: str) -> ConfigError:
+    return ConfigError(f"{key} must be {type_name(kind)}, got {value!r}{meant_boolean(value) if kind is bool else ''}")
+
+
+def _as_float(value: Any, key: str) -> float | None:
+    try:
+        return float(value) if isinstance(value, (int, float)) else None
+    except OverflowError:
+        raise ConfigError(f"{key} must be a finite number, got one of {len(str(value))} digits") from None
+
+
+def _as_int(value: Any, key: str) -> int | None:
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())  # 1e6 is how people write a million
+    return int(value) if is_whole else None
+
+
+# Type -> the value as that type, or None for what it does not take; only bool is given a bool.
+SCALARS: dict[Any, Callable[[Any, str], Any]] = {
+    type(None): lambda value, key: None,
+    bool: lambda value, key: value if isinstance(value, bool) else None,
+    float: _as_float,
+    int: _as_int,
+    str: lambda value, key: str(value) if isinstance(value, (str, int, float)) else None,
+}
 
 
 def meant_boolean(value: Any) -> str:
@@ -98,16 +121,33 @@ def type_name(kind: Any) -> str:
 
 def check_range(value: Any, spec: dataclasses.Field, key: str) -> None:
     """Raises ConfigError when a value lies outside its field's choices or range, or is an empty text; null is always inside."""
-    low, high, choices = spec.metadata.get("low"), spec.metadata.get("high"), spec.metadata.get("choices")
+    choices = spec.metadata.get("choices")
     if choices and value not in choices:
         hint = (meant_boolean(value) if True in choices else "") or nearest(str(value), [str(c) for c in choices])
         raise ConfigError(f"{key} must be one of {', '.join(map(str, choices))}, got {value!r}{hint}")
     if isinstance(value, str) and not value.strip() and not spec.metadata.get("may_be_empty", True):
         raise ConfigError(f"{key} must not be empty")
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if is_number and ((low is not None and value < low) or (high is not None and value > high)):
-        allowed = f"in [{low}, {high}]" if high is not None else f">= {low}"
-        raise ConfigError(f"{key} must be {allowed}, got {value!r}")
+    if is_number and not is_within(value, spec.metadata):
+        raise ConfigError(f"{key} must be {range_text(spec.metadata)}, got {value!r}")
+
+
+LIMITS = {"low": (">=", ge), "above": (">", gt), "high": ("<=", le), "below": ("<", lt)}  # as `option` takes them
+
+
+def is_within(value: float, limits: Mapping[str, Any]) -> bool:
+    """Whether a number lies within a field's limits."""
+    return all(holds(value, limits[name]) for name, (_, holds) in LIMITS.items() if limits.get(name) is not None)
+
+
+def range_text(limits: Mapping[str, Any]) -> str:
+    """A field's limits as they are written: 'in [0, 1)', '>= 0'; '' where there are none."""
+    low, high, above, below = (limits.get(name) for name in ("low", "high", "above", "below"))
+    first = f"[{low}" if low is not None else f"({above}" if above is not None else ""
+    last = f"{high}]" if high is not None else f"{below})" if below is not None else ""
+    if first and last:
+        return f"in {first}, {last}"
+    return next((f"{sign} {limits[name]}" for name, (sign, _) in LIMITS.items() if limits.get(name) is not None), "")
 
 
 def from_mapping(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
@@ -165,9 +205,9 @@ class Leaf:
         meta = self.field.metadata
         if meta.get("choices"):
             return " | ".join(map(str, meta["choices"]))
-        low, high = meta.get("low"), meta.get("high")
-        limits = f", {low} to {high}" if high is not None else f", >= {low}" if low is not None else ""
-        return type_name(self.kind) + (f", {meta['unit']}" if meta.get("unit") else "") + limits
+        is_closed = meta.get("high") is not None and meta.get("low") is not None
+        limits = f"{meta['low']} to {meta['high']}" if is_closed else range_text(meta)
+        return ", ".join(part for part in (type_name(self.kind), meta.get("unit"), limits) if part)
 
 
 def leaves(cls: type, prefix: str = "") -> dict[str, Leaf]:

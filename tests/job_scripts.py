@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-# Does what `dataset` says: kill, fail, wait (until it is told to stop, then it "saves"), else it writes a summary.
+# Does what `dataset` says: kill, fail, wait (until it is told to stop, then it "saves"), late (out of
+# time until it is resumed), diverge (rolled back), else it writes a summary.
 STAND_IN = """
 import json, os, signal, sys, time
 from pathlib import Path
 
-said = dict(arg.split("=", 1) for arg in sys.argv[1:] if "=" in arg)
+said = dict(arg.removeprefix("--").split("=", 1) for arg in sys.argv[1:] if "=" in arg)
 out, what = Path(said["out_dir"].strip("'")), said.get("dataset", "").strip("'")
 out.mkdir(parents=True, exist_ok=True)
 (out / "argv.json").write_text(json.dumps(sys.argv[1:]))
@@ -31,6 +32,13 @@ if what in ("wait", "deaf"):
     time.sleep(60)
 print("trained", out)
 figures = {"val_loss": 1.5, "best_val_loss": 1.25, "updates": 5, "compute_units": 15.0, "pid": os.getpid()}
+if what == "diverge":
+    figures["rolled_back"] = True
+if what == "late" and said.get("init_from") != "resume":
+    figures |= {"val_loss": None, "stopped_by": "max_hours"}
+    for name in ("last.pt", "config.yaml"):
+        (out / name).touch()
+figures["iters"] = int(said.get("max_iters", 600_000))
 (out / "summary.json").write_text(json.dumps(figures))
 """
 

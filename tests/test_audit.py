@@ -12,11 +12,13 @@ import torch
 import yaml
 from rich.console import Console
 
+from ockham import presets
 from ockham.__main__ import main
 from ockham.audit import fingerprint
 from ockham.audit.fingerprint import NOT_HASHED, config_hash, config_values, device_name, file_hash, git_state
+from ockham.audit.place import check_export_json
 from ockham.audit.record import audit_record, read_records, repeat_command, write_audit
-from ockham.audit.shown import as_section, audit_table
+from ockham.audit.shown import as_section, audit_table, git_text
 from ockham.audit.verify import newest_record, verify
 from ockham.config import OptimizerConfig, RunConfig, SchedulerConfig
 from ockham.errors import ConfigError
@@ -35,6 +37,8 @@ def checkout(tmp_path, monkeypatch):
         "ockham/__init__.py": "",
         "presets/balanced.yaml": "plugins: []\n",
         "config/optimizer/adamw.yaml": "name: adamw\n",
+        "config/optimizer/lookahead.yaml": "base: adamw\n",
+        "config/policy/mine.yaml": "dropout: 0.1\n",
         "config/mine.py": "seed = 7\n",
         ".gitignore": "*.bin\nmeta.json\nout/\n",
         "README.md": "read me\n",
@@ -48,6 +52,7 @@ def checkout(tmp_path, monkeypatch):
     for args in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
         in_git(home, *args)
     monkeypatch.setattr(fingerprint, "ROOT", home)
+    monkeypatch.setattr(presets, "PRESETS_DIR", home / "presets")
     monkeypatch.chdir(home)
     return home
 
@@ -218,6 +223,18 @@ def test_without_git_there_is_no_commit_but_the_code_is_hashed(tmp_path, monkeyp
     before = fingerprint.code_hash()
     (tmp_path / "ockham/new.py").write_text("x = 1\n")
     assert fingerprint.code_hash() != before
+
+
+def test_files_that_git_does_not_know_are_counted_where_a_run_reads(checkout, monkeypatch):
+    monkeypatch.setattr(fingerprint, "ROOT", checkout)
+    before = git_state()
+    for name in ("config/optimizer/mine.yaml", "presets/mine.yaml", "ockham/mine.py", "notes.txt"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).touch()
+    after = git_state()
+    assert (before["untracked"], after["untracked"], after["diff_sha256"]) == (0, 3, None)
+    assert (git_text(before)[14:], git_text(after)[14:]) == ("clean", "clean, 3 untracked")
+    assert git_text({"commit": "c" * 40, "diff_sha256": None}).endswith("clean")  # a record of older code
 
 
 def test_a_copy_inside_somebody_elses_repository_has_no_commit(checkout, monkeypatch):
@@ -434,6 +451,42 @@ def test_weights_that_are_brought_in_are_checked(checkout):
     assert verdicts(checkout)["base/ckpt.pt"] == "same"
     (checkout / "base/ckpt.pt").write_bytes(b"Weights")
     assert verdicts(checkout)["base/ckpt.pt"] == "CHANGED"
+
+
+@pytest.mark.parametrize("name", ["optimizer/lookahead", "optimizer/adamw", "policy/mine"])
+def test_wrapper_base_and_policy_are_checked_where_they_were_chosen(checkout, name):
+    start(checkout, run_config(policy="mine", optimizer=from_mapping(OptimizerConfig, {"lookahead": {"enabled": True}})))
+    assert verdicts(checkout)[f"config/{name}.yaml"] == "same"
+    with open(checkout / f"config/{name}.yaml", "a") as file:
+        file.write("# another word\n")
+    assert {what for what, verdict in verdicts(checkout).items() if verdict == "CHANGED"} == {
+        f"config/{name}.yaml", "uncommitted changes",
+    }  # fmt: skip
+    assert main(["audit", "verify", "out"]) == 1
+
+
+def test_a_wrapper_and_a_policy_that_were_not_chosen_are_left_alone(checkout):
+    start(checkout)
+    assert not {"config/optimizer/lookahead.yaml", "config/policy/mine.yaml"} & verdicts(checkout).keys()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("last.pt", "config.yaml", "journal.jsonl", "summary.json", "job.json", "sweep.json", "./Summary.JSON", "audit"),
+        *("/tmp/audit.json", "../audit.json", "sub/../../audit.json", "memory/index.json", "."),
+    ],
+)
+def test_the_audits_json_is_a_file_of_its_own_inside_out_dir(name):
+    with pytest.raises(
+        ConfigError, match=r"optimizer.export_json must be the name of a \.json file inside out_dir.*\(mine.yaml\)"
+    ):
+        check_export_json(name, "mine.yaml")
+
+
+@pytest.mark.parametrize("name", [None, "", "audit.json", "outputs/diagnostics/optimizer_adamw.json", "sub/summary.json"])
+def test_other_names_of_the_audits_json_are_taken(name):
+    check_export_json(name, "mine.yaml")
 
 
 def test_the_newest_start_is_what_is_compared(checkout):

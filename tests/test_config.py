@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from configurator import parse_flags
 from ockham.config import LearnerFlags, OptimizerConfig, RunConfig, SchedulerConfig
 from ockham.errors import ConfigError
-from ockham.typed import from_mapping, leaves, option, to_mapping
+from ockham.typed import coerce, from_mapping, is_within, leaves, option, range_text, to_mapping
 
 
 def test_the_defaults_are_within_their_own_ranges() -> None:
@@ -99,6 +100,19 @@ def test_a_leaf_says_what_is_allowed() -> None:
     assert found["target_update_rate"].allowed == "float or null, 0 to 1"
     assert found["surprise_threshold"].allowed.startswith("float or null, nats/token")
     assert leaves(RunConfig)["backend"].allowed == "auto | nccl | gloo"
+
+
+def test_open_bounds_exclude_their_ends() -> None:
+    limits = option(0.5, "", above=0, below=1).metadata
+    assert [is_within(value, limits) for value in (0, 1e-9, 0.5, 1)] == [False, True, True, False]
+    texts = [range_text(option(0, "", **given).metadata) for given in ({"low": 0, "below": 1}, {"above": 0}, {"high": 3}, {})]
+    assert texts == ["in [0, 1)", "> 0", "<= 3", ""]
+    assert leaves(RunConfig)["optimizer.lookahead.alpha"].allowed == "float, in (0, 1)"
+
+
+@pytest.mark.parametrize("value", [None, False, 3, "word", [1, None], {"a": 1}])
+def test_any_takes_a_value_as_it_is(value: object) -> None:
+    assert coerce(value, Any, "key") is value
 
 
 # ---------------------------------------- parse_flags

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -338,6 +340,15 @@ def test_resume_with_another_optimizer_leaves_the_old_ones_values_out() -> None:
     assert any("as meant for sgd" in n and "optimizer.momentum" in n for n in got.provenance.notes)
 
 
+def test_another_optimizer_does_not_go_on_with_a_runs_state() -> None:
+    saved("r", "optimizer=sgd")
+    Path("r/last.pt").touch()
+    with pytest.raises(ConfigError, match=r"the run in r was trained with SGD, and AdamW cannot go on .*--init_from=r/ckpt.pt"):
+        resolve(["--init_from=resume", "--out_dir=r", "optimizer=adamw"])
+    assert resolve(["--init_from=resume", "--out_dir=r"]).config.optimizer.type == "SGD"
+    assert resolve(["--init_from=resume", "--out_dir=r", "optimizer=adamw", "--eval_only"]).config.eval_only
+
+
 def test_resume_without_its_preset_has_no_rack() -> None:
     saved("r", "--preset=balanced")
     got = resolve(["--init_from=resume", "--out_dir=r", "--preset=none"])
@@ -358,6 +369,18 @@ def test_resume_of_a_run_that_lost_its_config_is_refused_with_the_way_out() -> N
     Path("r/last.pt").touch()
     with pytest.raises(CheckpointError, match=r"r/config.yaml is missing.*--init_from=r/ckpt.pt --out_dir=ANOTHER"):
         resolve(["--init_from=resume", "--out_dir=r"])
+
+
+def test_lookahead_that_is_chosen_is_on_whatever_lies_below_the_choice() -> None:
+    chosen = ["optimizer=lookahead", "optimizer.base=sgd"]
+    saved("r", "optimizer=sgd", "optimizer.lookahead.k=4")
+    Path("mine.yaml").write_text("optimizer: {name: sgd, lookahead: {enabled: false, k: 4}}\n")
+    Path("ahead.yaml").write_text("optimizer: {name: lookahead, base: sgd}\n")
+    for argv in (["--init_from=resume", "--out_dir=r", *chosen], ["mine.yaml", *chosen], ["mine.yaml", "ahead.yaml"]):
+        got = config(*argv).optimizer
+        assert (got.name, got.lookahead.enabled, got.lookahead.k) == ("sgd", True, 4)
+    assert not config("ahead.yaml", "mine.yaml").optimizer.lookahead.enabled
+    assert not config(*chosen, "optimizer.lookahead.enabled=false").optimizer.lookahead.enabled
 
 
 def test_resume_without_a_saved_config_changes_nothing() -> None:
@@ -384,3 +407,63 @@ def test_the_shakespeare_recipe_is_nanogpts() -> None:
     assert (c.n_layer, c.n_head, c.n_embd, c.dropout, c.batch_size, c.block_size) == (6, 6, 384, 0.2, 64, 256)
     assert (c.optimizer.lr, c.min_lr, c.optimizer.weight_decay, c.optimizer.options["betas"]) == (1e-3, 1e-4, 0.1, [0.9, 0.99])
     assert (c.max_iters, c.scheduler.decay_steps, c.warmup_steps, c.optimizer.accumulate_steps) == (5000, 5000, 100, 1)
+
+
+# ---------------------------------------- what is easily taken for something else
+
+
+@pytest.mark.parametrize(
+    ("argument", "held"),
+    [
+        ("optimizer.lookahead=true", "optimizer.lookahead.enabled, .alpha, .k"),
+        ("--optimizer.ema=0.9", "optimizer.ema.decay"),
+        ("memory=true", "memory.enabled, .quality_threshold"),
+        ("--macro=0.5", "macro.plasticity, .accuracy"),
+        ("anchor=l2", "anchor.penalize, .patience"),
+        ("--journal=False", "journal.replayable"),
+    ],
+)
+def test_a_group_of_keys_is_no_key(argument: str, held: str) -> None:
+    with pytest.raises(ConfigError, match="is a group of keys") as caught:
+        resolve([argument])
+    assert held in str(caught.value)
+    assert "did you mean" not in str(caught.value)
+
+
+def test_adam_with_somebody_elses_decay_is_told_once_what_it_does() -> None:
+    Path("mine.py").write_text("weight_decay = 0.1\n")
+    (said,) = [note for note in notes("mine.py", "optimizer=adam") if note.startswith("Adam:")]
+    assert said.startswith("Adam: optimizer.weight_decay = 0.1 (mine.py) is an L2 term added to the gradient")
+    assert "optimizer=adamw" in said
+    assert "--weight_decay=0" in said
+    for argv in (["optimizer=adamw"], ["optimizer=adam", "--weight_decay=0"], ["optimizer=adam", "--weight_decay=0.2"]):
+        assert not [note for note in notes("mine.py", *argv) if note.startswith("Adam:")]
+    assert not [note for note in notes("optimizer=adam") if note.startswith("Adam:")]
+
+
+def test_a_class_put_under_anothers_options_leads_to_its_own_file() -> None:
+    with pytest.raises(
+        ConfigError, match=r"optimizer.type = SGD \(command line\) has the options of .*adamw.yaml.*optimizer=sgd"
+    ):
+        resolve(["optimizer.type=SGD"])
+    assert resolve(["optimizer.type=Adam"]).config.optimizer.type == "Adam"  # AdamW's options are Adam's
+
+
+def test_one_schedule_does_and_several_do() -> None:
+    assert any(note.endswith("does not use it (onecycle does)") for note in notes("--scheduler.pct_start=0.2"))
+    assert any(note.endswith("(onecycle, wsd do)") for note in notes("--scheduler.anneal=linear"))
+
+
+def test_help_shows_the_values_of_the_chosen_files() -> None:
+    def shown(*argv: str) -> str:
+        done = subprocess.run(
+            [sys.executable, ROOT / "train_ockham.py", *argv, "--help"], capture_output=True, text=True, timeout=60, check=True
+        )
+        return done.stdout
+
+    usual, muon = shown(), shown("optimizer=muon")
+    assert "  optimizer.weight_decay=0.01 " in usual
+    assert "values are those of config/optimizer/adamw.yaml" in usual
+    assert "  optimizer.lr=0.02 " in muon
+    assert "  optimizer.momentum=0.95: muon" in muon
+    assert "  optimizer.lookahead.enabled=true" in shown("--optimizer=lookahead")

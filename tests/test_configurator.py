@@ -39,6 +39,14 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.delenv(name, raising=False)
 
 
+def test_a_file_of_the_runs_own_is_no_name_for_the_audit(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["--optimizer.export_json=last.pt"], ["-m", "seed=1,2", "optimizer.export_json=../x.json"]):
+        assert run(lambda c, p: pytest.fail("ran"), [*argv, "--out_dir=nowhere"], script=Path("nothing.py")) == 2
+        said = capsys.readouterr().err
+        assert "optimizer.export_json must be the name of a .json file inside out_dir" in said
+        assert "(command line)" in said
+
+
 def config(*argv: str) -> RunConfig:
     return resolve(list(argv)).config
 

@@ -42,8 +42,18 @@ BELOW = {
     "journal": {"context", "errors"},
     "requested": {"anchor", "context", "data", "distributed", "errors", "ledger", "precision"},
     "learner": {
-        "requested", "plugins", "anchor", "optim", "context", "data", "distributed", "ledger", "precision", "quotient", "errors",
-    },  # fmt: skip
+        "requested",
+        "anchor",
+        "context",
+        "data",
+        "distributed",
+        "errors",
+        "ledger",
+        "optim",
+        "plugins",
+        "precision",
+        "quotient",
+    },
 }
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from ockham.experiment import jobs
 from ockham.experiment.jobs import Job, Outcome, read_outcome, run_job, table
+from ockham.experiment.parent import STARTED_BY, end_with_parent
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -114,6 +115,35 @@ def test_the_second_signal_kills_the_job(tmp_path: Path, script: Path) -> None:
     outcome = read_outcome(tmp_path / "deaf")
     assert outcome is not None
     assert outcome.status == "killed by SIGKILL"
+
+
+SWEEP = """
+import sys
+from pathlib import Path
+from ockham.experiment.jobs import Job, run_job
+out = Path(sys.argv[2])
+run_job(Job("wait", out, ("dataset=wait", f"out_dir='{out}'")), script=Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a process that its parent has died")
+def test_a_job_saves_and_ends_when_what_started_it_is_killed(tmp_path: Path, script: Path) -> None:
+    text = script.read_text()
+    script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + text.replace(
+        "    (out / \"waits\").touch()",
+        "    from ockham.experiment.parent import end_with_parent\n    end_with_parent()\n    (out / \"waits\").touch()",
+    ))  # fmt: skip
+    parent = subprocess.Popen([sys.executable, "-c", SWEEP, str(script), str(tmp_path / "out")], cwd=ROOT)
+    wait_for(tmp_path / "out" / "waits")
+    parent.kill()
+    parent.wait()
+    wait_for(tmp_path / "out" / "last.pt")
+
+
+def test_a_process_that_nobody_started_as_a_job_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STARTED_BY, "1")  # inherited: another process is the job
+    end_with_parent()
+    assert STARTED_BY not in os.environ
 
 
 def test_an_outcome_that_is_missing_or_torn_is_none(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_macros_that_agree_are_fine() -> None:
         (["--macro.plasticity=much"], r"macro.plasticity must be float or null, got 'much' \(command line\)"),
         (["--macro.plasticty=0.5"], r"unknown key macro.plasticty \(command line\) \(did you mean macro.plasticity\?\)"),
         (["--plasticity=0.5"], r"did you mean macro.plasticity\?"),
-        (["--macro=0.5"], r"unknown key macro \(command line\); it holds macro.plasticity, macro.accuracy"),
+        (["--macro=0.5"], r"macro is a group of keys \(command line\), it holds macro.plasticity, .accuracy"),
         (["--macro.plasticity"], r"--macro.plasticity needs a value"),
         (["macro.plasticity=0,0.5"], r"macro.plasticity=0,0.5 is a sweep: add -m"),
     ],

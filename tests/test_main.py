@@ -1,8 +1,11 @@
 """The `ockham` command: every mistake is one line with exit code 2, and the help is whole."""
 
+import subprocess
+import sys
+
 import pytest
 
-from ockham.__main__ import main
+from ockham.__main__ import main, of_train
 
 
 @pytest.mark.parametrize(
@@ -67,3 +70,25 @@ def test_debug_shows_the_traceback_before_the_line(tmp_path, capsys, flag):
 def test_explain_takes_train_arguments(capsys):
     assert main(["config", "explain", "max_iters", "--max_iters=7", "--debug=True"]) == 0
     assert "7" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments"),
+    [
+        ("train seed=1", ["seed=1"]),
+        ("-m train optimizer=adamw optimizer.lr=1e-4,3e-4", ["-m", "optimizer=adamw", "optimizer.lr=1e-4,3e-4"]),
+        ("--debug --multirun train seed=1,2", ["--debug", "--multirun", "seed=1,2"]),
+        ("report train", None),
+        ("-m report", None),
+        ("-m", None),
+    ],
+)
+def test_flags_of_a_sweep_may_stand_before_the_verb(given, arguments):
+    assert of_train(given.split()) == arguments
+
+
+def test_what_starts_a_sweep_loads_no_torch(root, tmp_path):
+    code = "import sys; from ockham.__main__ import main; c = main(sys.argv[1:]); assert 'torch' not in sys.modules; sys.exit(c)"
+    command = [sys.executable, "-c", code, "-m", "train", "seed=1,-2", f"--out_dir={tmp_path}"]  # the second job is a mistake
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr[:40]) == (2, "error: job 1_seed=-2: seed must be in [0")

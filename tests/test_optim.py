@@ -7,9 +7,13 @@ import torch
 
 from ockham.config import OptimizerConfig, ParamGroupConfig
 from ockham.configuration.keys import group_choices
-from ockham.errors import ConfigError, WorldError
+from ockham.errors import CheckpointError, ConfigError, WorldError
 from ockham.optim import build_optimizer, parameter_groups
+from ockham.optim.averages import COUNTED_IN_GROUPS, slow_weights
+from ockham.optim.build import FIRST_LR_ALONE
+from ockham.optim.classes import torch_classes
 from ockham.optim.groups import trainable
+from ockham.optim.saved import load_state, single
 from ockham.typed import from_mapping
 
 CPU = torch.device("cpu")
@@ -171,7 +175,55 @@ def test_a_pattern_of_the_users_own_must_be_in_some_name(tiny_model):
     with pytest.raises(ConfigError, match=r"'wtte' is in no parameter's name \(did you mean wte\?\)"):
         build_optimizer(tiny_model(), shipped("adamw", auto_param_groups=groups), CPU)
     build_optimizer(tiny_model(), shipped("adamw", auto_param_groups={**groups, "enabled": False}), CPU)
-    assert "bn" in ParamGroupConfig().no_decay_patterns  # the defaults may be in none
+
+
+def test_a_default_pattern_in_a_list_of_the_users_own_must_be_in_some_name_too(tiny_model):
+    assert "bn" in ParamGroupConfig().no_decay_patterns  # the default list may hold what is in none
+    build_optimizer(tiny_model(), shipped("adamw"), CPU)
+    with pytest.raises(ConfigError, match="'bn' is in no parameter's name"):
+        build_optimizer(tiny_model(), shipped("adamw", auto_param_groups={"no_decay_patterns": ["bn"]}), CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("adamw", {"betas": [0.9]}, r"optimizer.betas = \[0.9\] does not work in AdamW on cpu"),
+        ("adamw", {"betas": [0.9, 0.99, 0.5]}, r"optimizer.betas = \[0.9, 0.99, 0.5\] does not work"),
+        ("adamw", {"differentiable": True}, "optimizer.differentiable = True does not work"),
+        ("adamw", {"capturable": True}, "optimizer.capturable = True does not work in AdamW on cpu"),
+        ("muon", {"ns_steps": 200}, "optimizer.ns_steps = 200 does not work in Muon on cpu"),
+        ("muon", {"betas": [0.9]}, r"optimizer.betas = \[0.9\] does not work in AdamW"),
+        ("lion", {"betas": [0.9]}, r"optimizer.betas = \[0.9\] does not work in Lion"),
+        ("sgd", {"momentum": 0.0}, "optimizer.nesterov = True does not work in SGD"),
+    ],
+)
+def test_an_option_that_fails_in_a_step_is_named_before_the_first_one(tiny_model, name, options, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        build_optimizer(tiny_model(), shipped(name, **options), CPU)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_trying_the_options_draws_no_random_number(tiny_model):
+    model, before = tiny_model(), torch.get_rng_state()
+    for name in SHIPPED:
+        build_optimizer(model, shipped(name), CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", sorted(torch_classes()))
+def test_a_class_follows_its_lr_unless_it_is_told_not_to(tiny_model, batch, name):
+    """After lr = 0 nothing moves, in ASGD from the second update on: but for the classes of which the note says so."""
+    model = tiny_model(n_layer=1)
+    optimizer, notes = build_optimizer(model, OptimizerConfig(name=name.lower(), type=name, lr=1e-2), CPU)
+    for i in range(4):
+        optimizer.zero_grad()
+        model(*batch(i))[1].backward()
+        before = [p.detach().clone() for p in model.parameters()]
+        optimizer.step()
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
+    moved = not all(map(torch.equal, before, model.parameters()))
+    assert moved == (name in FIRST_LR_ALONE) == any("a schedule has no effect" in note for note in notes)
 
 
 def test_own_patterns_reach_muons_matrices_too(tiny_model):
@@ -194,7 +246,7 @@ def test_option_of_another_class_names_the_classes_that_take_it(tiny_model):
 
 def test_weight_decay_without_effect_is_told(tiny_model):
     _, notes = build_optimizer(tiny_model(), OptimizerConfig(name="rprop", type="Rprop", weight_decay=0.1), CPU)
-    assert notes == ["optimizer.weight_decay = 0.1 has no effect: Rprop has no weight decay"]
+    assert notes[0] == "optimizer.weight_decay = 0.1 has no effect: Rprop has no weight decay"
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "muon"])
@@ -220,3 +272,90 @@ def test_missing_package_says_what_to_install(tiny_model, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pytorch_optimizer", None)
     with pytest.raises(WorldError, match=r"pip install -e '\.\[optim\]'"):
         build_optimizer(tiny_model(), OptimizerConfig(name="lion", type="Lion"), CPU)
+
+
+OTHER_GROUPS = {"no_decay_patterns": ["c_proj", "ln"], "override_no_decay_weight": 0.0}
+
+
+def trained(model, config, batch, updates=3):
+    optimizer, _ = build_optimizer(model, config, CPU)
+    for i in range(updates):
+        optimizer.zero_grad()
+        model(*batch(i))[1].backward()
+        optimizer.step()
+    return optimizer
+
+
+@pytest.mark.parametrize("around", [{}, {"lookahead": {"enabled": True, "k": 2}}], ids=["alone", "lookahead"])
+@pytest.mark.parametrize("name", ["adamw", "muon", "lion"])
+def test_every_parameter_finds_its_own_state_in_other_groups(tiny_model, batch, name, around):
+    model = tiny_model()
+    first = trained(model, shipped(name, **around), batch)
+    second, _ = build_optimizer(model, shipped(name, **around, auto_param_groups=OTHER_GROUPS), CPU)
+    load_state(second, copy.deepcopy(first.state_dict()))
+    assert [len(g["params"]) for g in second.param_groups] != [len(g["params"]) for g in first.param_groups]
+    for ours, theirs in zip(single(second), single(first), strict=True):
+        for p in model.parameters():
+            assert ours.state[p].keys() == theirs.state[p].keys()
+            assert all(torch.equal(torch.as_tensor(ours.state[p][k]), torch.as_tensor(v)) for k, v in theirs.state[p].items())
+    assert all(torch.equal(slow, slow_weights(first)[p]) for p, slow in slow_weights(second).items())
+    assert len(slow_weights(second)) == len(slow_weights(first))
+    for counted in COUNTED_IN_GROUPS:
+        assert {g.get(counted) for g in second.param_groups} == {g.get(counted) for g in first.param_groups}
+    second.step()
+
+
+def test_a_state_of_other_parameters_names_them(tiny_model, batch):
+    first = trained(tiny_model(n_layer=1), shipped("adamw"), batch)
+    second, _ = build_optimizer(tiny_model(n_layer=2), shipped("adamw"), CPU)
+    with pytest.raises(CheckpointError, match=r"has none for transformer.h.1.attn.c_attn.weight, .* more; start a new run"):
+        load_state(second, first.state_dict())
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("around", [{}, {"lookahead": {"enabled": True}}], ids=["alone", "lookahead"])
+def test_a_state_without_names_is_loaded_by_position(tiny_model, batch, name, around):
+    model = tiny_model()
+    first = trained(model, shipped(name, **around), batch)
+    old = copy.deepcopy(first.state_dict())
+    base = old.get("base_optimizer", old)
+    for group in [g for part in base.get("parts", [base]) for g in part["param_groups"]]:
+        del group["param_names"]
+    second, _ = build_optimizer(model, shipped(name, **around), CPU)
+    load_state(second, old)
+    for ours, theirs in zip(single(second), single(first), strict=True):
+        assert all(torch.equal(ours.state[p][k], v) for p in theirs.state for k, v in theirs.state[p].items())
+    assert all("param_names" in group for group in second.param_groups)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "around"),
+    [
+        ("adamw", {"amsgrad": True}, {}),
+        ("adamw", {"amsgrad": True}, {"lookahead": {"enabled": True}}),
+        ("rmsprop", {"momentum": 0.9}, {}),
+        ("rmsprop", {"centered": True}, {}),
+    ],
+)
+def test_an_option_whose_state_was_never_kept_cannot_be_switched_on(tiny_model, batch, name, options, around):
+    model = tiny_model()
+    state = trained(model, shipped(name, **around), batch).state_dict()
+    optimizer, _ = build_optimizer(model, shipped(name, **around, **options), CPU)
+    [(key, value)] = options.items()
+    with pytest.raises(CheckpointError, match=rf"optimizer.{key} = {value} cannot be switched on .*--init_from="):
+        load_state(optimizer, state)
+
+
+def test_options_that_keep_no_state_may_change_in_mid_run(tiny_model, batch):
+    model = tiny_model()
+    for name, options in (
+        ("sgd", {"momentum": 0.8}),
+        ("adamw", {"betas": [0.8, 0.9], "foreach": False}),
+        ("muon", {"ns_steps": 4}),
+    ):
+        state = trained(model, shipped(name), batch).state_dict()
+        optimizer, _ = build_optimizer(model, shipped(name, **options), CPU)
+        load_state(optimizer, state)
+        [key, *_], group = options, optimizer.param_groups[0]
+        assert group[key] == (tuple(options[key]) if key == "betas" else options[key])
+        optimizer.step()

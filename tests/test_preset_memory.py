@@ -110,7 +110,7 @@ def test_a_wrong_memory_names_file_and_line(preset, memory: str, message: str) -
     [
         (["--memory.quality_treshold=1"], r"unknown key memory.quality_treshold .*did you mean memory.quality_threshold\?"),
         (["--memory.max_snapshots=0"], r"memory.max_snapshots must be >= 1, got 0 \(command line\)"),
-        (["--memory=True"], r"unknown key memory \(command line\); it holds memory.enabled, memory.quality_threshold"),
+        (["--memory=True"], r"memory is a group of keys \(command line\), it holds memory.enabled, .quality_threshold"),
         (["--plugin_state=out/a"], r"plugin_state must be none or from:RUN, RUN being a run's folder, got 'out/a' \(command"),
         (["--plugin_state=from:"], r"plugin_state must be none or from:RUN"),
         (["--plugin_state=form:out/a"], r"plugin_state must be none or from:RUN"),

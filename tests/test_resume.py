@@ -280,3 +280,34 @@ def test_other_number_of_ranks_is_refused(stopped):
     run.ranks = train_ockham.Ranks(torch.device("cpu"))
     with pytest.raises(CheckpointError, match="written by 2 ranks, this run has 1"):
         run.resume(state)
+
+
+@pytest.mark.parametrize("more", [[], ["optimizer.lookahead.enabled=true"]], ids=["alone", "lookahead"])
+def test_other_groups_on_resume_leave_every_parameter_its_own_moments(corpus, tmp_path, monkeypatch, more):
+    """Where both groups decay by 0, it cannot matter which parameter is in which."""
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    more = [*more, "--weight_decay=0"]
+    assert train(arguments(corpus, straight, *more)) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(train_ockham, "Stop", interrupted_at(17))
+        assert train(arguments(corpus, stopped, *more)) == 143
+    others = "optimizer.auto_param_groups.no_decay_patterns=[c_proj,ln_1]"
+    assert train(arguments(corpus, stopped, *more, "--init_from=resume", others)) == 0
+    assert differences(end_state(straight)["model"], end_state(stopped)["model"]) == []
+
+
+def test_last_pt_without_names_still_resumes_bit_for_bit(corpus, straight, stopped):
+    state = end_state(stopped)
+    for group in state["learner"]["optimizer"]["param_groups"]:
+        del group["param_names"]
+    checkpoint.save(state, stopped / "last.pt")
+    assert train(arguments(corpus, stopped, "--init_from=resume")) == 0
+    assert differences(end_state(straight), end_state(stopped)) == []
+
+
+def test_amsgrad_switched_on_at_resume_is_one_line_with_the_way_out(corpus, stopped, capsys):
+    capsys.readouterr()
+    assert train(arguments(corpus, stopped, "--init_from=resume", "optimizer.amsgrad=true")) == 1
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "optimizer.amsgrad = True cannot be switched on in mid-run" in line
+    assert "--init_from=" in line

@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 
+from ockham.audit.record import schedule_figures
+from ockham.audit.shown import schedule_text
 from ockham.config import OptimizerConfig, RunConfig, SchedulerConfig
 from ockham.optim import build_schedule
 from ockham.optim.schedule import SCHEDULES, Schedule
@@ -228,6 +230,18 @@ def test_every_schedule_rises_to_its_peak_and_never_rises_again(name, a, b):
 def test_every_setting_is_finite_and_within_its_ends(name, warmup, decay, pct, fraction, tick):
     lr = schedule(name, warmup_steps=warmup, decay_steps=decay, pct_start=pct, decay_fraction=fraction, min_lr=0.0)(tick)
     assert 0 <= lr <= PEAK + 1e-12
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "wsd", "onecycle"])
+def test_the_audit_calls_no_rate_of_a_warm_up_the_schedules_end(name):
+    def figures(warmup):
+        leaves = SchedulerConfig(name=name, warmup_steps=warmup, decay_steps=50, min_lr=0.01)
+        return schedule_figures(RunConfig(optimizer=OptimizerConfig(lr=PEAK), scheduler=leaves))
+
+    assert (figures(49)["decay_steps"], figures(49)["min_lr"]) == (50, pytest.approx(0.01))
+    for warmup in (50, 200):
+        assert (figures(warmup)["decay_steps"], figures(warmup)["min_lr"]) == (None, None)
+        assert "at 50" not in schedule_text(figures(warmup))
 
 
 OTHER = {

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+import configurator
 from configurator import resolve, run
 from ockham.configuration import keys
 from ockham.configuration.files import CONFIG_DIR, read_yaml
+from ockham.configuration.layers import Layer
+from ockham.configuration.stack import lay
 from ockham.errors import ConfigError
 
 RECIPE = "config/train_shakespeare_char_cpu.py"
@@ -87,6 +90,13 @@ def test_optimizer_lookahead_is_a_base_with_slow_weights() -> None:
         (["optimizer.momentum=0.9"], r"momentum belongs to muon, rmsprop, sgd; the optimizer is adamw"),
         (["optimizer=adafactor", "optimizer.relative_step=false"], r"unknown key optimizer.relative_step"),
         (["optimizer.etas=[0.5,1.2]"], "etas belongs to Rprop; the optimizer is adamw"),
+        (["optimizer.betas=[0.9]"], r"optimizer.betas must be a list of 2, as \[0.9, 0.999\] is, got \[0.9\] \(command line\)"),
+        (["optimizer=muon", "optimizer.ns_coefficients=[1,2]"], "optimizer.ns_coefficients must be a list of 3"),
+        (["optimizer.foreach=perhaps"], "optimizer.foreach must be true or false or null, got 'perhaps'"),
+        (["optimizer.lookahead.alpha=1.0"], r"alpha must be in \(0, 1\), got 1.0"),
+        (["optimizer.lookahead.alpha=0"], r"alpha must be in \(0, 1\), got 0"),
+        (["optimizer.ema.decay=1"], r"decay must be in \[0, 1\), got 1"),
+        (["optimizer.auto_param_groups.no_decay_patterns=['']"], r"must not hold an empty pattern.* got \[''\]"),
         (["optimizer.lookahead.alpha=1.5"], r"alpha must be in \(0, 1\), got 1.5"),
     ],
 )
@@ -101,6 +111,57 @@ def test_a_leaf_that_only_the_class_knows_is_taken_and_typed() -> None:
     with pytest.raises(ConfigError, match="maximize must be true or false"):
         resolve(["optimizer.maximize=perhaps"])
     assert resolve(["optimizer=adafactor", "optimizer.eps=[null,1e-2]"]).config.optimizer.options["eps"] == [None, 1e-2]
+
+
+@pytest.mark.parametrize(
+    ("argv", "leaf", "value"),
+    [
+        (["optimizer.foreach=false"], "foreach", False),
+        (["--optimizer.foreach=False"], "foreach", False),
+        (["optimizer.foreach=null"], "foreach", None),
+        (["optimizer=muon", "optimizer.adjust_lr_fn=match_rms_adamw"], "adjust_lr_fn", "match_rms_adamw"),
+    ],
+)
+def test_an_option_without_a_default_is_typed_by_the_classs_signature(argv: list[str], leaf: str, value: object) -> None:
+    assert resolve(argv).config.optimizer.options[leaf] == value
+
+
+def test_a_file_or_policy_that_asks_in_vain_is_told_and_one_overruled_from_above_is_not(policy, tmp_path: Path) -> None:
+    policy("optimizer.lookahead.k: 3\n")
+    told = "No effect: optimizer.lookahead.k = 3 ({}), as optimizer.lookahead.enabled is false"
+    assert told.format("policy mine") in notes("policy=mine")
+    assert not [n for n in notes("policy=mine", "optimizer.lookahead.enabled=true") if n.startswith("No effect")]
+    own = str(tmp_path / "own.yaml")
+    Path(own).write_text("optimizer.lookahead.k: 3\nscheduler: constant\nmin_lr: 0.0\n")
+    min_lr = f"No effect: scheduler.min_lr = 0.0 ({own}), as scheduler constant does not use it"
+    assert [n.partition(" (cosine")[0] for n in notes(own)] == [min_lr, told.format(own)]
+    Path(own).write_text("scheduler: onecycle\nscheduler.pct_start: 0.1\n")
+    assert not [n for n in notes(own, "scheduler=constant") if n.startswith("No effect")]
+
+
+def test_an_end_above_the_peak_and_a_warm_up_without_a_fall_are_told() -> None:
+    assert [n for n in notes("optimizer.lr=1e-4", "scheduler.min_lr=1e-3") if "is above the peak, optimizer.lr = 0.0001" in n]
+    for length in ("--max_iters=50", "--lr_decay_iters=50"):
+        assert [n for n in notes("--warmup_iters=50", length) if "warm-up of 50 ticks is as long as the schedule (50)" in n]
+    for acts in (["--max_iters=51"], ["--max_iters=50", "scheduler=constant"], ["--epochs=1"]):
+        assert not [n for n in notes("--warmup_iters=50", *acts) if n.startswith("Schedule")]
+
+
+def test_a_value_that_config_yaml_sets_over_a_group_file_is_called_config_yamls() -> None:
+    """The root file composes over the groups: what it sets differs from what the group's own file states."""
+
+    def compose(choices: list[str]) -> dict:
+        composed = configurator._compose(choices)
+        composed["optimizer"] |= {"lr": 0.5, "name": "renamed"}
+        return composed
+
+    found = lay([], Layer("flag", "command line"), compose)
+    assert found.config.optimizer.lr == 0.5
+    sources = [(s.value, s.where) for s in found.provenance["optimizer.lr"]]
+    assert sources[1:] == [(3e-4, "config/optimizer/adamw.yaml"), (0.5, "config/config.yaml")]
+    assert found.provenance["optimizer.betas"][-1].where == "config/optimizer/adamw.yaml"
+    chosen = lay([], Layer("flag", "command line", choices={"optimizer": "sgd"}), compose).provenance
+    assert chosen["optimizer.momentum"][-1].where == "config/optimizer/sgd.yaml"
 
 
 @pytest.mark.parametrize(

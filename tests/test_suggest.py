@@ -25,7 +25,8 @@ if preset == "exploratory":
 out.mkdir(parents=True, exist_ok=True)
 with open(out / "calls.jsonl", "a") as file:
     file.write(json.dumps(sys.argv[1:]) + "\\n")
-iters, cost = int(said["max_iters"]), {"none": 3.0, "balanced": 1.5}.get(preset, 1.2)
+cost = {"none": 3.0, "balanced": 1.5}.get(preset, 1.2)
+iters = min(int(said["max_iters"]), round(float(said["max_units"]) / cost))
 loss = {"none": 2.0, "balanced": 1.8}.get(preset, 2.2) + SPREAD * (seed % 3)
 figures = {"val_loss": loss, "compute_units": cost * iters, "iters": iters, "update_rate": (cost - 1) / 2}
 (out / "summary.json").write_text(json.dumps(figures))
@@ -58,14 +59,10 @@ def test_presets_are_ranked_by_val_loss_at_equal_compute(tmp_path, capsys, monke
     assert "one seed is no verdict" in out
 
 
-def test_a_run_that_skips_is_resumed_until_its_units_are_spent(tmp_path):
+def test_a_run_ends_with_its_units_and_its_schedule_with_it(tmp_path):
     subject.suggest(options(tmp_path), script=script(tmp_path))
-    first, second = calls(tmp_path / "out" / "balanced_seed1")
-    assert "--max_iters=100" in first
-    assert "--init_from=resume" not in first
-    assert {"--max_iters=200", "--init_from=resume"} <= set(second)
-    assert {"--scheduler.clock=compute", "--scheduler.decay_steps=100"} <= set(first) & set(second)
-    assert len(calls(tmp_path / "out" / "none_seed1")) == 1
+    [argv] = calls(tmp_path / "out" / "balanced_seed1")
+    assert {"--max_units=300", "--max_iters=300", "--scheduler.clock=compute", "--scheduler.decay_steps=100"} <= set(argv)
 
 
 @pytest.mark.parametrize(("spread", "words"), [(0.01, "every seed of it is better"), (0.3, "their seeds overlap")])

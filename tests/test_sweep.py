@@ -94,7 +94,7 @@ def test_each_job_has_a_process_and_a_folder_of_its_own(script: Path, capfd: pyt
     assert len(pids | {os.getpid()}) == 5
     assert sorted(path.name for path in Path().iterdir()) == ["o"]
     assert json.loads(Path("o", names[0], "argv.json").read_text()) == [
-        "preset=balanced", "seed=1", "wandb_run_name='a,b'", f"out_dir='o/{names[0]}'",
+        "--preset=balanced", "--seed=1", "--wandb_run_name=a,b", f"--out_dir=o/{names[0]}",
     ]  # fmt: skip
     out = capfd.readouterr().out
     assert [line for line in out.splitlines() if line.startswith("job 0")] == ["job 0_preset=balanced,seed=1"]
@@ -215,11 +215,63 @@ def test_a_sweep_is_resumed_job_by_job(script: Path, capfd: pytest.CaptureFixtur
     told = [line for line in capfd.readouterr().out.splitlines() if line.startswith("job ") and "status" not in line]
     assert told == ["job 0_dataset=good: done, left as it is", "job 1_dataset=fail: resumed", "job 2_dataset=kill"]
     argv = {name: json.loads(Path("out", name, "argv.json").read_text()) for name in statuses()}
-    assert "init_from='resume'" in argv["1_dataset=fail"]
+    assert "--init_from=resume" in argv["1_dataset=fail"]
     assert not any("init_from" in arg for arg in argv["2_dataset=kill"])
-    assert "overwrite=true" in argv["2_dataset=kill"]
+    assert "--overwrite=True" in argv["2_dataset=kill"]
     assert json.loads(Path("out/0_dataset=good/summary.json").read_text())["pid"] == pid
     assert list(statuses().values()) == ["done", "failed", "killed by SIGKILL"]
+
+
+def resumable(folder: str) -> None:
+    """What a run leaves that the stand-in does not."""
+    Path(folder, "last.pt").touch()
+    Path(folder, "config.yaml").write_text("")
+
+
+def last_told(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capfd.readouterr().out.splitlines() if line.startswith("job ") and "status" not in line]
+
+
+def test_a_finished_sweep_goes_on_when_it_is_asked_for_more_iterations(script: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(script, "-m", "seed=1,2", "--max_iters=6") == 0
+    for folder in ("out/0_seed=1", "out/1_seed=2"):
+        resumable(folder)
+    for iters, told in (
+        (9, ["job 0_seed=1: resumed", "job 1_seed=2: resumed"]),
+        (9, 2 * ["left as it is"]),
+        (8, 2 * ["left as"]),
+    ):
+        capfd.readouterr()
+        assert run(script, "-m", "seed=1,2", f"--max_iters={iters}", "--init_from=resume") == 0
+        assert all(part in line for part, line in zip(told, last_told(capfd), strict=True))
+    assert json.loads(Path("out/1_seed=2/summary.json").read_text())["iters"] == 9
+
+
+def test_a_finished_sweep_goes_on_when_it_is_asked_for_more_epochs(script: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(script, "-m", "seed=1,2", "--epochs=1") == 0
+    for folder in ("out/0_seed=1", "out/1_seed=2"):
+        resumable(folder)
+        Path(folder, "config.yaml").write_text("epochs: 1.0\nmax_iters: 600000\n")
+    ways = [job.way for epochs in (1, 2, 0.5) for job in planned("seed=1,2", f"--epochs={epochs}", "--init_from=resume")]
+    assert ways == ["done", "done", "resume", "resume", "done", "done"]
+
+
+def test_a_job_keeps_its_folder_when_a_sweep_is_widened_or_cut(script: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(script, "-m", "seed=3", "optimizer=sgd", "max_iters=6") == 0
+    assert list(statuses()) == ["0_seed=3,optimizer=sgd"]
+    resumable("out/0_seed=3,optimizer=sgd")
+    capfd.readouterr()
+    assert run(script, "-m", "seed=1,2,3", "optimizer=sgd", "max_iters=6", "--init_from=resume") == 0
+    assert last_told(capfd) == ["job 0_seed=1", "job 1_seed=2", "job 0_seed=3,optimizer=sgd: done, left as it is"]
+    assert run(script, "-m", "seed=2", "max_iters=6", "--init_from=resume") == 0
+    assert last_told(capfd) == ["job 1_seed=2: done, left as it is"]
+    assert [job.name for job in planned("seed=2")] == ["0_seed=2"]  # a new one is not looked for
+
+
+def test_a_sweep_of_one_is_named_by_what_was_written_as_a_sweep_is() -> None:
+    Path("mine.yaml").write_text("sweep:\n  seed: [3]\n")
+    assert [job.name for job in planned("mine.yaml", "--n_layer=3", "out_dir=o")] == ["0_seed=3"]
+    assert [job.name for job in planned("--seed=3")] == ["0"]
 
 
 def test_weights_without_a_state_to_resume_are_not_overwritten(script: Path, capsys: pytest.CaptureFixture[str]) -> None:

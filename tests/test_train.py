@@ -159,6 +159,7 @@ def test_nonfinite_run_rolls_back_once_and_goes_on(corpus, tmp_path, monkeypatch
     assert "rolled back" in capsys.readouterr().out
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert np.isfinite(summary["val_loss"])
+    assert summary["rolled_back"]
     assert (summary["iters"], summary["updates"], summary["tokens"]) == (12, 9, 12 * 64), "what was paid is not rolled back"
 
 
@@ -239,12 +240,20 @@ def test_local_folder_may_begin_with_gpt2(corpus, tmp_path, monkeypatch):
     assert train(corpus, "b", "--init_from=gpt2-mine/ckpt.pt") == 0
 
 
-@pytest.mark.parametrize(("change", "words"), [("optimizer=muon", "does not fit"), ("--dtype=float16", "does not fit")])
-def test_resume_with_another_optimizer_or_dtype_is_one_message(corpus, tmp_path, capsys, change, words):
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ("optimizer=muon", 2, "was trained with AdamW, and Muon cannot go on with its state"),
+        ("--dtype=float16", 1, "does not fit this run's dtype: it has float16, last.pt was made with auto;"),
+    ],
+)
+def test_resume_with_another_optimizer_or_dtype_is_one_message(corpus, tmp_path, capsys, change, code, words):
     assert train(corpus, tmp_path / "out") == 0
     capsys.readouterr()
-    assert train(corpus, tmp_path / "out", "--init_from=resume", "--max_iters=20", change) == 1
-    assert words in capsys.readouterr().err
+    assert train(corpus, tmp_path / "out", "--init_from=resume", "--max_iters=20", change) == code
+    said = capsys.readouterr().err
+    assert words in said
+    assert len(said.splitlines()) == 1
 
 
 def test_other_numbering_of_characters_is_refused(corpus, tmp_path, capsys):
@@ -309,8 +318,44 @@ def test_reader_that_leaves_does_not_stop_the_run(corpus, tmp_path, root):
 
 def test_unfinished_run_has_no_final_loss(corpus, tmp_path, capsys):
     assert train(corpus, tmp_path / "out", "--max_iters=1000000", "--max_hours=0.0005") == 0
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["val_loss"] is None
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["val_loss"], summary["stopped_by"]) == (None, "max_hours")
     assert "the run is unfinished" in capsys.readouterr().out
+
+
+def test_a_run_that_is_over_when_its_time_is_up_is_done(corpus, tmp_path, monkeypatch):
+    answers = iter([False, True])  # before the only step, and once it is made
+    monkeypatch.setattr(train_ockham.Stop, "requested", lambda self: next(answers))
+    assert train(corpus, tmp_path / "out", "--max_iters=1") == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["stopped_by"], summary["iters"], summary["rolled_back"]) == (None, 1, False)
+    assert summary["val_loss"] is not None
+
+
+def test_a_run_is_not_put_into_a_sweeps_folder(corpus, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sweep.json").touch()
+    assert train(corpus, tmp_path / "out") == 2
+    assert "holds a sweep" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sweep.json"]
+
+
+def test_estimates_and_the_full_split_are_told_apart(corpus, tmp_path, capsys):
+    assert train(corpus, tmp_path / "out", "--eval_iters=2") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step 12: train loss")]
+    assert [line.endswith("(full val split)") for line in lines] == [False, True]
+
+
+def test_the_optimizer_is_told_once_and_what_a_run_cuts_off_its_schedule(corpus, tmp_path, capsys):
+    assert train(corpus, tmp_path / "a", "--lr_decay_iters=3600") == 0
+    said = capsys.readouterr().out
+    assert "the schedule ends at 3,600, this run at 12" in said
+    assert "optimizer: " not in said  # the table says it
+    assert "K parameters, block 16" in said
+    assert train(corpus, tmp_path / "b", "--optimizer.rich_console=False") == 0
+    said = capsys.readouterr().out
+    assert "optimizer: adamw, lr 0.01, schedule cosine\n" in said
+    assert "the schedule ends" not in said
 
 
 def test_changes_on_resume_are_printed(corpus, tmp_path, capsys):
@@ -444,3 +489,16 @@ def test_model_vocabulary_smaller_than_the_corpus_is_named(corpus, tmp_path, cap
     code = train(wide, tmp_path / "b", f"--init_from={tmp_path / 'a'}")
     assert code == 1
     assert "vocabulary of 24, the model only 20" in capsys.readouterr().err
+
+
+def test_a_run_ends_as_finished_when_its_units_are_spent(corpus, tmp_path):
+    out = tmp_path / "out"
+    assert train(corpus, out, "--max_units=15", "--max_iters=1000", "scheduler.clock=compute", "--decay_lr=True") == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["iters"], summary["compute_units"]) == (5, 15)
+    assert summary["val_loss"] is not None
+    rates = [e["learning_rate"] for e in read(out / "journal.jsonl", "step")]
+    assert rates[0] == pytest.approx(1e-2)
+    assert rates[-1] == pytest.approx(
+        1.859e-3, rel=1e-3
+    )  # cosine to a tenth, a fifth of the way from the end, which is where the units end

@@ -1,8 +1,9 @@
-"""`ockham audit`: show how a run was started, and say what has changed since."""
+"""`ockham audit`: show how a run was started, and say what has changed since; a sweep's folder leads to those of its jobs."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def audit_show(options: argparse.Namespace) -> int:
     from .record import read_records
     from .shown import as_section, last_section
 
+    refuse_sweep(options.run)
     if options.run.is_file() and options.run.name != "audit.md":
         print(as_section(read_records(options.run)[-1]), end="")
         return 0
@@ -42,6 +44,19 @@ def audit_verify(options: argparse.Namespace) -> int:
     """Print every check; 1 where something differs that decides the run's numbers, with --strict where anything does."""
     from .verify import newest_record, verify
 
+    refuse_sweep(options.run)
     checks = verify(*newest_record(options.run))
     print(*checks, sep="\n")
     return int(any(check.verdict != "same" and (check.decides or options.strict) for check in checks))
+
+
+def refuse_sweep(folder: Path) -> None:
+    """Raises WorldError for a sweep's folder, naming those of its jobs, which have an audit each."""
+    sweep = folder / "sweep.json"
+    if (folder / "audit.md").is_file() or not sweep.is_file():
+        return
+    try:
+        jobs = [str(job["out_dir"]) for job in json.loads(sweep.read_bytes())["jobs"]]
+    except (ValueError, TypeError, KeyError):
+        jobs = sorted(str(path.parent) for path in folder.glob("*/audit.md"))
+    raise WorldError(f"{folder} is a sweep's folder; give one of its jobs: {', '.join(jobs) or 'none has begun'}")

@@ -18,6 +18,7 @@ import torch
 from ..config import RunConfig
 from ..configuration.files import SUFFIXES
 from ..configuration.layers import flattened
+from ..presets import preset_path
 from ..typed import to_mapping
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout
@@ -43,6 +44,7 @@ NOT_HASHED = (
     "optimizer.hash_to_debuglog",
     "optimizer.export_json",
 )
+READ_FROM = ("config", "presets", "ockham")  # folders of the checkout that a run reads
 SAMPLED_ABOVE = 2**30  # bytes; a larger file is hashed by its length and samples
 BLOCK = 2**20  # bytes of one sample
 BLOCKS = 64  # samples between the first and the last
@@ -88,16 +90,15 @@ def data_hashes(folder: Path) -> dict[str, Any]:
     return {"folder": at_home(folder), "files": {name: file_hash(folder / name) for name in DATA_FILES}}
 
 
-def preset_path(name: str) -> Path:
-    """The file of a preset."""
-    return ROOT / "presets" / f"{name.removesuffix('.yaml')}.yaml"
-
-
 def input_hashes(config: RunConfig, argv: Iterable[str]) -> dict[str, Fingerprint]:
-    """The files that the command reads besides code and data: groups, policy, preset, recipes, weights. Path -> fingerprint."""
+    """The files that the command reads besides code and data: groups, policy, preset, recipes, weights. Path -> fingerprint.
+
+    Where Lookahead is on, its file is among them: the config does not tell whether it was chosen by that file's name.
+    """
     recipes = [Path(arg) for arg in argv if arg.endswith(SUFFIXES) and not arg.startswith("-")]
-    groups = {"optimizer": config.optimizer.name, "scheduler": config.scheduler.name, "policy": config.policy}
-    paths = [ROOT / "config/config.yaml", *(ROOT / "config" / group / f"{name}.yaml" for group, name in groups.items())]
+    members = [("optimizer", config.optimizer.name), ("scheduler", config.scheduler.name), ("policy", config.policy)]
+    members += [("optimizer", "lookahead")] * config.optimizer.lookahead.enabled
+    paths = [ROOT / "config/config.yaml", *(ROOT / "config" / group / f"{name}.yaml" for group, name in members)]
     paths += [preset_path(config.preset), *(p if p.is_file() else ROOT / p for p in recipes), *weights(config.init_from)]
     hashes = {at_home(path): file_hash(path) for path in paths}
     return {path: found for path, found in hashes.items() if found}
@@ -122,13 +123,17 @@ def code_hash() -> str:
     return digest.hexdigest()
 
 
-def git_state() -> dict[str, str | None] | None:
-    """The checkout's commit, and sha256 of `git diff HEAD` where that is not empty; None without git."""
+def git_state() -> dict[str, Any] | None:
+    """The checkout's commit, sha256 of `git diff HEAD` where that is not empty, and how many files of what a run reads git does
+    not know; None without git.
+    """
     head, is_ours = git("rev-parse", "HEAD"), git("ls-files", "--error-unmatch", "ockham/__init__.py")
     if not head or not is_ours:  # not under git, or an installed copy inside somebody else's repository
         return None
     diff = git("diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "--binary")
-    return {"commit": head.decode().strip(), "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else None}
+    untracked = git("ls-files", "--others", "--exclude-standard", "-z", "--", *READ_FROM).count(b"\0")
+    changes = hashlib.sha256(diff).hexdigest() if diff else None
+    return {"commit": head.decode().strip(), "diff_sha256": changes, "untracked": untracked}
 
 
 def git(*args: str) -> bytes:

@@ -18,8 +18,8 @@ from ..configuration.keys import group_choices
 from ..errors import ConfigError
 from ..files import write_text
 from ..optim import build_schedule
-from ..optim.averages import COUNTED_IN_GROUPS
-from ..optim.schedule import horizon
+from ..optim.saved import NOT_OPTIONS
+from ..optim.schedule import horizon, reaches_end
 from ..typed import plain
 from .fingerprint import (
     code_hash,
@@ -97,7 +97,7 @@ def optimizer_figures(config: OptimizerConfig, groups: Iterable[Mapping[str, Any
 
 def group_figures(group: Mapping[str, Any]) -> dict[str, Any]:
     """One parameter group in numbers."""
-    left_out = ("params", "lr", "weight_decay", *COUNTED_IN_GROUPS)
+    left_out = ("lr", "weight_decay", *NOT_OPTIONS)
     return {
         "tensors": len(group["params"]),
         "parameters": sum(p.numel() for p in group["params"]),
@@ -119,10 +119,13 @@ def lookahead_figures(config: LookaheadConfig) -> dict[str, Any] | None:
 
 
 def schedule_figures(config: RunConfig) -> dict[str, Any]:
-    """The schedule as it was built; its first and last lr are read off it. Lengths in ticks of the clock."""
+    """The schedule as it was built; its first and last lr are read off it. Lengths in ticks of the clock.
+
+    `decay_steps` and `min_lr` are None where the schedule never falls, as one that ends inside its warm-up.
+    """
     given, lr = config.scheduler, build_schedule(config)
     name = given.name if config.optimizer.scheduler_hook else "none"
-    falls = name not in ("none", "constant")
+    falls = name not in ("none", "constant") and reaches_end(config)
     return {
         "name": name,
         "clock": given.clock,

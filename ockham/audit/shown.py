@@ -102,10 +102,11 @@ def fingerprint_text(found: Mapping[str, Any] | None, full: bool = False) -> str
 
 
 def git_text(git: Mapping[str, Any] | None) -> str:
-    """Commit, and whether the tree was changed."""
+    """Commit, whether the tree was changed, and how many files it has that git does not know."""
     if git is None:
         return "none"
-    return f"{git['commit'][:SHORT]}, {'changed: diff ' + git['diff_sha256'][:SHORT] if git['diff_sha256'] else 'clean'}"
+    state = f"changed: diff {git['diff_sha256'][:SHORT]}" if git["diff_sha256"] else "clean"
+    return ", ".join([git["commit"][:SHORT], state, *[f"{git.get('untracked')} untracked"] * bool(git.get("untracked"))])
 
 
 def when(record: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from ..errors import ConfigError, WorldError
 from ..typed import from_mapping
 from . import fingerprint
 from .fingerprint import config_hash, config_values, file_hash
+from .place import json_of
 from .record import Record, read_records
 from .shown import SHORT, fingerprint_text, number
 
@@ -63,15 +64,6 @@ def newest_record(run: Path) -> tuple[Record, Path]:
     if run.is_dir() or (path.parent / "config.yaml").is_file():
         return record, run if run.is_dir() else path.parent
     return record, Path(record["config"]["out_dir"])
-
-
-def json_of(run: Path) -> Path:
-    """Where a run's audit.json should be, by its own config where that can be read."""
-    try:
-        name = read_yaml(run / "config.yaml")["optimizer"]["export_json"]
-    except (OSError, ConfigError, KeyError, TypeError):
-        name = None
-    return run / (name if isinstance(name, str) else "audit.json")
 
 
 def verify(record: Record, run: Path) -> list[Check]:

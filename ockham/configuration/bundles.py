@@ -12,7 +12,7 @@ from ..macros import MACROS
 from ..typed import check_range, coerce
 from .files import CONFIG_DIR, read_yaml
 from .keys import LEAVES, check_policy, choice_name, group_choices, is_known
-from .layers import Layer, flattened, last_said, make_layer
+from .layers import Item, Layer, flattened, last_said, make_layer
 from .rack import preset_specs
 
 # Of a run's saved config, what belonged to that start of it alone.
@@ -72,7 +72,7 @@ def macro_layers(given: list[Layer]) -> list[Layer]:
             raise ConfigError(f"{error} ({by.where})") from error
         values = {set_key: round(number, DIGITS) for set_key, number in formula(value).items()}
         found.append(make_layer("macro", f"macro {name}={value:.{DIGITS}g}", values.items()))
-    check_agreement(found, given[-1])
+    check_agreement(found, [layer for layer in given if layer.kind == "flag"])
     return found
 
 
@@ -81,12 +81,12 @@ def has_acted(layer: Layer, name: str) -> bool:
     return layer.is_whole and all(layer.get(key) for key in MACROS[name](0.0))
 
 
-def check_agreement(macros: Sequence[Layer], flags: Layer) -> None:
+def check_agreement(macros: Sequence[Layer], flags: Sequence[Layer]) -> None:
     """Raises ConfigError for a value that two macros set differently and the command line does not."""
     for lower, upper in itertools.combinations(macros, 2):
         for item in upper.items:
             other = lower.get(item.key)
-            if other and not flags.get(item.key) and other.value != item.value:
+            if other and not any(flag.get(item.key) for flag in flags) and other.value != item.value:
                 raise ConfigError(
                     f"{lower.where} makes {item.key} {other.value}, {upper.where} makes it {item.value}; "
                     f"say which: --{item.key}=VALUE, or leave one of the two out"
@@ -121,6 +121,7 @@ def policy_layer(given: list[Layer]) -> list[Layer]:
 def lookahead_layers(layers: Sequence[Layer]) -> list[Layer]:
     """The layers with `optimizer=lookahead` taken apart: its file as the lowest layer, and `optimizer.base` as the choice.
 
+    That Lookahead is on is the choosing layer's word, over whatever lies below it: a run to be resumed, a recipe.
     `optimizer.base` without that choice is left to fail as a key that the optimizer does not have.
     """
     found = [index for index, layer in enumerate(layers) if "optimizer" in layer.choices]
@@ -132,7 +133,8 @@ def lookahead_layers(layers: Sequence[Layer]) -> list[Layer]:
     if choice_name("optimizer", base, f"optimizer.base, {where}") == WRAPPER:
         raise ConfigError(f"optimizer.base must be the optimizer that Lookahead goes over, not {WRAPPER} itself ({where})")
     chooser = layers[found[-1]]
-    opened = replace(chooser, choices={**chooser.choices, "optimizer": base})
+    is_on = Item("optimizer", "optimizer.lookahead.enabled", None, True)
+    opened = replace(chooser, choices={**chooser.choices, "optimizer": base}, items=[is_on, *chooser.items])
     stated = [(key, value) for key, value in flattened({"optimizer": own}.items()) if key != "optimizer.base"]
     wrapper = make_layer("group", f"config/optimizer/{WRAPPER}.yaml", stated)
     others = [opened if layer is chooser else layer for layer in layers]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from ..config import OptimizerConfig, RunConfig
 from ..errors import ConfigError, nearest
+from .keys import group_choices
+from .layers import Layer, last_said
 
 START_WORDS = ("scratch", "resume", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 
@@ -57,3 +60,32 @@ def check_plugin_state(plugin_state: str, where: str) -> None:
     prefix, _, run = plugin_state.partition(":")
     if plugin_state != "none" and not (prefix == "from" and run.strip()):
         raise ConfigError(f"plugin_state must be none or from:RUN, RUN being a run's folder, got {plugin_state!r} ({where})")
+
+
+def check_same_optimizer(below: Sequence[Layer], config: RunConfig) -> None:
+    """Raises ConfigError where a run is resumed with another class of optimizer: none could go on with the state of another."""
+    was = last_said(list(below), "optimizer.type", None)[0]
+    if was and was != config.optimizer.type and not config.eval_only and (Path(config.out_dir) / "last.pt").exists():
+        raise ConfigError(
+            f"the run in {config.out_dir} was trained with {was}, and {config.optimizer.type} cannot go on with its state: leave "
+            f"the optimizer out, or start a new run from the weights: --init_from={config.out_dir}/ckpt.pt --out_dir=NEW"
+        )
+
+
+def check_type(config: OptimizerConfig, stated: Mapping[str, Any], where: str) -> None:
+    """Raises ConfigError where `optimizer.type` puts another class than its file's under that file's options, and they misfit.
+
+    `stated` is the file of config.name. Other classes' files are the remedy.
+    """
+    if config.type == stated.get("type"):
+        return
+    from ..optim.build import keyword_arguments  # torch: only where somebody chooses a class by hand
+
+    try:
+        keyword_arguments(config)
+    except ConfigError as error:
+        own = [name for name, other in group_choices("optimizer").items() if other.get("type") == config.type]
+        fix = f"optimizer={own[0]} has its own options" if own else "docs/how-to/add-an-optimizer.md: give it a file of its own"
+        raise ConfigError(
+            f"optimizer.type = {config.type} ({where}) has the options of config/optimizer/{config.name}.yaml: {error}; {fix}"
+        ) from error

@@ -23,6 +23,7 @@ class CommandLine:
     files: list[str] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
+    bare: list[str] = field(default_factory=list)  # of the overrides, the keys that were written without dashes
     show: str | None = None
     package: str | None = None
     info: str | None = None
@@ -56,6 +57,7 @@ def translate(argv: list[str]) -> CommandLine:
             raise ConfigError(f"unknown flag {arg}{nearest(arg, HYDRA_FLAGS)}; options are --key=value")
         elif eq:
             command.overrides.append(undashed(arg, command.is_multirun))
+            command.bare.append(name.lstrip("+"))
         elif previous.startswith("--") and "=" not in previous:
             raise ConfigError(f"unexpected argument {arg!r}: write {previous}={arg}")
         else:

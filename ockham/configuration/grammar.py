@@ -130,6 +130,28 @@ def in_hydra(value: Any) -> str:
     return {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else repr(value)
 
 
+def as_typed(override: str) -> str:
+    """An override as a person types it, `--key=value`, in quotes only where those are needed; it is read as the same value.
+
+    What dashes cannot say, such as a reference to another key, stays in Hydra's grammar.
+    """
+    said = parse_override(override)
+    value = typed_text(said)
+    for text in spellings(value):
+        try:
+            again = parse_override(dashed(said.key_or_group, text, []))
+        except ConfigError:
+            continue
+        if repr(typed_text(again)) == repr(value):
+            return f"--{said.key_or_group}={text}"
+    return override.lstrip("+")
+
+
+def spellings(value: Any) -> list[str]:
+    """Ways to type a plain value, the plainest first."""
+    return [value, repr(value)] if isinstance(value, str) else [repr(value), in_hydra(value)]
+
+
 def parse_override(override: str) -> Any:
     """One override, read by Hydra's parser. Raises ConfigError with the way to write any text at all."""
     from hydra.core.override_parser.overrides_parser import OverridesParser

@@ -15,6 +15,7 @@ from .files import CONFIG_DIR, read_yaml
 GROUPS = ("optimizer", "scheduler")
 FOLDERS = (*GROUPS, "policy")  # keys that Hydra takes for groups, as config/ has a folder of that name
 LEAVES = leaves(RunConfig)
+ROOMS = frozenset(key.rsplit(".", 1)[0] for key in LEAVES if "." in key)  # names that hold keys, as memory and optimizer.ema
 SHARED = frozenset(key.split(".")[0] for key in leaves(OptimizerConfig))  # leaves that every optimizer has
 # nanoGPT's names and ours. decay_lr, its only name for a choice, is handled in `make_layer`.
 ALIASES = {
@@ -59,17 +60,19 @@ def real_key(written: str) -> tuple[str, int | None]:
 
 def is_known(written: str) -> bool:
     """Whether a key can be meant; an optimizer's own leaves are judged once the optimizer is known."""
-    rooms = {key.rsplit(".", 1)[0] for key in LEAVES if "." in key}
     return (
         written in known_keys()
-        or written in rooms
+        or written in ROOMS
         or real_key(written)[0] in LEAVES
         or written.startswith(("optimizer.", "rack."))
     )
 
 
 def unknown(written: str, where: str) -> ConfigError:
-    """The error for a key that nobody has: it names the nearest one, or those that end in the same word."""
+    """The error for a key that nobody has: it names the nearest one, or those that end in the same word; for a room, its keys."""
+    if written in ROOMS:
+        held = [key.removeprefix(written) for key in LEAVES if key.startswith(f"{written}.")]
+        return ConfigError(f"{written} is a group of keys ({where}), it holds {written}{', '.join(held)}; give one of them")
     return ConfigError(f"unknown key {written} ({where}){key_hint(written, known_keys())}")
 
 

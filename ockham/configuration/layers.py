@@ -65,6 +65,7 @@ class Layer:
     items: list[Item] = field(default_factory=list)
     rack: list[dict[str, Any]] | None = None  # a whole rack, resolved
     patches: list[Patch] = field(default_factory=list)
+    swept: list[str] = field(default_factory=list)  # keys that a file gives several values, one for each job
 
     def get(self, key: str) -> Item | None:
         """The last assignment of a real key."""

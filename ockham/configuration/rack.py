@@ -68,8 +68,12 @@ def add_gate(rack: list[Spec], said: Mapping[str, Said]) -> tuple[list[Spec], li
 
 
 def patch_rack(rack: list[Spec], patches: list[Patch], preset: str) -> Iterator[tuple[str, Patch]]:
-    """Set parameters in place, in order; yields the key of each one set. Raises ConfigError naming the nearest plugin."""
+    """Set parameters in place, in order; yields the key of each one set. Raises ConfigError naming the nearest plugin.
+
+    A plugin is judged when all is said: a value that another one belongs to may come before it.
+    """
     names = [spec["name"] for spec in rack]
+    wrong: dict[int, ConfigError | PresetError] = {}
     for patch in patches:
         if patch.plugin is not None and patch.plugin not in names:
             has = f"it has {', '.join(names)}" if names else "it is empty: choose a preset"
@@ -81,11 +85,18 @@ def patch_rack(rack: list[Spec], patches: list[Patch], preset: str) -> Iterator[
         for index, spec in enumerate(rack):
             if spec["name"] == patch.plugin or (patch.plugin is None and patch.param in spec["params"]):
                 rack[index] = patched(spec, patch)
+                try:
+                    rack[index] = checked(rack[index], patch.where)
+                    wrong.pop(index, None)
+                except (ConfigError, PresetError) as error:
+                    wrong.setdefault(index, error)
                 yield f"rack.{spec['name']}.{patch.param}", patch
+    for first in wrong.values():
+        raise first
 
 
 def patched(spec: Spec, patch: Patch) -> Spec:
-    """A plugin with one parameter changed, checked by its own class."""
+    """A plugin with one parameter changed, not yet checked."""
     if patch.param == "enabled":
         if not isinstance(patch.value, bool):
             raise ConfigError(f"rack.{spec['name']}.enabled must be true or false, got {patch.value!r} ({patch.where})")
@@ -96,7 +107,7 @@ def patched(spec: Spec, patch: Patch) -> Spec:
         value = {key: value}
     if inner and isinstance(spec["params"].get(param), Mapping):
         value = {**spec["params"][param], **value}
-    return checked({**spec, "params": {**spec["params"], param: value}}, patch.where)
+    return {**spec, "params": {**spec["params"], param: value}}
 
 
 def checked(spec: Spec, where: str) -> Spec:

@@ -16,11 +16,11 @@ from ..config import RunConfig
 from ..errors import ConfigError
 from ..typed import check_range, coerce, from_mapping, plain
 from .bundles import lookahead_layers, macro_layers, outdated_macros, policy_layer, preset_layer, saved_run
-from .checks import check_init_from, check_plugin_state, iterations_hold_over_epochs
+from .checks import check_init_from, check_plugin_state, check_same_optimizer, check_type, iterations_hold_over_epochs
 from .files import CONFIG_DIR, read_yaml
 from .keys import ALIASES, GROUPS, LEAVES, SHARED, check_member, group_choices, owners, unknown
 from .layers import Item, Layer, Provenance, Source, chosen, flattened, interpolated, is_interpolation, last_said
-from .notes import all_notes
+from .notes import all_notes, odd_schedule
 from .rack import ASKING, Patch, add_gate, checked, patch_rack
 
 # What a recipe's or a preset's author tuned for Adam, and where Muon's AdamW part keeps it.
@@ -53,7 +53,10 @@ def lay(files: list[Layer], flags: Layer, compose: Compose, subdir: str = "") ->
     below: list[Layer] = []
     if last_said(given, "init_from", "scratch")[0] == "resume":
         below = saved_run(Path(str(last_said(given, "out_dir", LEAVES["out_dir"].field.default)[0])) / subdir)
-    layers = lookahead_layers([*policy_layer(given), *below, *files, *preset_layer(given), *macro_layers(given), flags])
+    stated = [layer for layer in files if layer.kind != "flag"]
+    swept = [layer for layer in files if layer.kind == "flag"]  # a file's sweep says what the command line would
+    bundles = [*preset_layer(given), *macro_layers(given)]
+    layers = lookahead_layers([*policy_layer(given), *below, *stated, *bundles, *swept, flags])
     stack = Stack(compose, {group: chosen(layers, group) for group in GROUPS})
     for layer in layers:
         stack.put(layer)
@@ -67,7 +70,9 @@ def lay(files: list[Layer], flags: Layer, compose: Compose, subdir: str = "") ->
     check_init_from(said.value("init_from"), said["init_from"][-1].where)
     if subdir:
         said.say("out_dir", str(Path(said.value("out_dir")) / subdir), "this job of the sweep", "flag")
-    return stack.finish()
+    resolved = stack.finish()
+    check_same_optimizer(below, resolved.config)
+    return resolved
 
 
 class Stack:
@@ -94,7 +99,7 @@ class Stack:
                 self.provenance.say(f"{group}.name", source.value, source.where, source.kind)
 
     def _put_composed(self, key: str, value: Any) -> None:
-        """A composed value is a group file's word if that states it, config.yaml's if it differs from the file's or the default."""
+        """A composed value is a group file's word where that states it, and config.yaml's where it differs from what was said."""
         group, _, leaf = key.partition(".")
         stated = self.stated.get(group, {})
         if leaf in stated:
@@ -221,7 +226,8 @@ class Stack:
         for key, patch in patch_rack(self.rack, patches, said.value("preset")):
             said.say(key, patch.value, patch.where, patch.kind)
         config = from_mapping(RunConfig, {**self.nested(), "rack": self.rack})
-        said.notes = [*self._optimizer_notes(), *added, *left_out, *all_notes(said)]
+        check_type(config.optimizer, self.stated["optimizer"], said["optimizer.type"][-1].where)
+        said.notes = [*self._optimizer_notes(), *added, *left_out, *all_notes(said), *odd_schedule(config)]
         return Resolved(config, said)
 
     def _fitting(self, patches: list[Patch]) -> tuple[list[Patch], list[str]]:

@@ -12,9 +12,13 @@ from ..config import RunConfig
 from ..errors import ConfigError
 from .grammar import choices_of, in_hydra, parse_override
 from .keys import GROUPS, choice_name, is_known, real_key, unknown
+from .layers import Layer
 
 # What shows that a folder holds a run, as `ockham.rundir` has it; importing that would load torch.
 SIGNS_OF_A_RUN = ("ckpt.pt", "last.pt", "journal.jsonl")
+# Keys that say where a run goes, whether it goes on, and how long: with another value of them it may still be the same job.
+NOT_NAMED = ("out_dir", "init_from", "overwrite", "debug", "dry_run", "eval_only", "max_iters", "epochs", "max_hours")
+LONGEST_NAME = 97  # letters of what a job varies; a folder's name holds its number, too
 LAUNCHER = ("hydra/launcher", "hydra.launcher")  # when and where jobs start
 SWEEPER = "hydra/sweeper"  # which jobs there are
 
@@ -66,6 +70,17 @@ def with_sweeps(swept: Iterable[FileSweep], overrides: list[str], is_multirun: b
     return [*(one.override for one in left.values()), *overrides]
 
 
+def by_origin(files: Iterable[Layer], overrides: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """A job's overrides: those that come from a file's sweep, by file, and those of the command line."""
+    origin = {identity(key): layer.where for layer in files for key in layer.swept}  # a later file replaces an earlier one
+    of_files: dict[str, list[str]] = {}
+    typed: list[str] = []
+    for text in overrides:
+        where = origin.get(identity(key_of(text)))
+        (typed if where is None else of_files.setdefault(where, [])).append(text)
+    return of_files, typed
+
+
 def key_of(override: str) -> str:
     """The key of an override in Hydra's grammar."""
     return override.lstrip("+").partition("=")[0]
@@ -104,24 +119,32 @@ class Planned:
 Resolve = Callable[[list[str], str], RunConfig]  # overrides, folder in out_dir -> config
 
 
-def job_folder(number: int, overrides: list[str], swept: list[str]) -> str:
+def described(overrides: list[str], keys: Iterable[str]) -> str:
+    """What a job has for some keys, as a folder's name can hold it: optimizer=sgd,seed=1."""
+    pairs = [re.sub("['\"]", "", text.lstrip("+")) for text in overrides if key_of(text) in keys]  # a file's words are quoted
+    return re.sub(r"[^\w.=,+-]+", "_", ",".join(pairs))[:LONGEST_NAME].strip("_.")
+
+
+def job_folder(number: int, overrides: list[str], keys: Iterable[str]) -> str:
     """A sweep job's folder: its number and what it varies, as 0_seed=1."""
-    pairs = [re.sub("['\"]", "", text.lstrip("+")) for text in overrides if key_of(text) in swept]  # a file's words are quoted
-    return re.sub(r"[^\w.=,+-]+", "_", "_".join([str(number), ",".join(pairs)]))[:100].rstrip("_.")
+    return "_".join(filter(None, [str(number), described(overrides, keys)]))
 
 
 @dataclass
-class Plan:
+class Rehearsal:
     """The jobs of a sweep, looked at before the first one starts.
 
-    `mistake` is the first that was found, with the job's name in it. `told` gives an error's message and the class to raise it
-    as; `is_done` whether the job in a folder has ended well.
+    `swept` are the keys with several values, `bare` all that were written as a sweep's are: where none has several values, they
+    name the one job. `mistake` is the first that was found, with the job's name in it. `told` gives an error's message and the
+    class to raise it as; `is_done` whether a job's folder holds all that its config asks for.
     """
 
     swept: list[str]
+    bare: list[str]
     resolve: Resolve
     told: Callable[[Exception], tuple[str, type[Exception]]]
-    is_done: Callable[[Path], bool]
+    is_done: Callable[[RunConfig], bool]
+    check: Callable[[RunConfig], None] | None = None  # asked about each job that will start
     jobs: list[Planned] = field(default_factory=list)
     mistake: Exception | None = None
 
@@ -133,29 +156,46 @@ class Plan:
             self.jobs.append(self.planned(number, overrides))
         except Exception as error:  # whatever it is, the job could not start
             message, kind = self.told(error)
-            name = job_folder(number, overrides, self.swept)
+            name = job_folder(number, overrides, self.naming)
             self.mistake = kind(f"job {name}: {message}; no job was started")
 
     def planned(self, number: int, overrides: list[str]) -> Planned:
         """One job. Raises ConfigError and whatever `resolve` raises where it could not start."""
-        name = job_folder(number, overrides, self.swept)
-        subdir = "" if "out_dir" in self.swept else name
-        config, way = self.resolve(overrides, subdir), "new"
+        name, in_its_own = job_folder(number, overrides, self.naming), "out_dir" not in self.swept
+        config, way = self.resolve(overrides, name if in_its_own else ""), "new"
         writes = not (config.dry_run or config.eval_only)
         if writes and config.init_from == "resume":
-            way = self._way(Path(config.out_dir))
+            if in_its_own and (earlier := self._earlier_name(Path(config.out_dir), overrides)):
+                name, config = earlier, self.resolve(overrides, earlier)
+            way = self._way(config)
             if way == "new":
                 overrides = anew(overrides, Path(config.out_dir))
-                config = self.resolve(overrides, subdir)
+                config = self.resolve(overrides, name if in_its_own else "")
                 overrides += ["++init_from=scratch"] * (config.init_from == "resume")  # a file said so
         if writes:
             self._check_folder(name, config, way)
+        if self.check and way != "done":
+            self.check(config)
         return Planned(number, name, tuple(overrides), config.out_dir, way, writes)
 
-    def _way(self, out_dir: Path) -> str:
-        if self.is_done(out_dir):
+    @property
+    def naming(self) -> list[str]:
+        """The keys whose values name a job's folder."""
+        return self.swept or [key for key in self.bare if key not in NOT_NAMED]
+
+    def _earlier_name(self, folder: Path, overrides: list[str]) -> str | None:
+        """The folder beside this one in which the same job ran under another number, before the sweep was widened or cut."""
+        named = {described(overrides, self.swept), described(overrides, {*self.swept, *self.bare} - {*NOT_NAMED})} - {""}
+        if folder.exists():
+            return None
+        beside = sorted(path.name for path in folder.parent.glob("*_*") if path.is_dir())
+        same = [name for name in beside if name.partition("_")[0].isdigit() and name.partition("_")[2] in named]
+        return next((name for name in same if len(name.partition("_")[2]) < LONGEST_NAME), None)  # a longer one was cut off
+
+    def _way(self, config: RunConfig) -> str:
+        if self.is_done(config):
             return "done"
-        return "resume" if (out_dir / "last.pt").exists() else "new"
+        return "resume" if (Path(config.out_dir) / "last.pt").exists() else "new"
 
     def _check_folder(self, name: str, config: RunConfig, way: str) -> None:
         folder = Path(config.out_dir).resolve()

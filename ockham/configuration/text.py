@@ -14,7 +14,7 @@ from ..errors import ConfigError, nearest
 from ..presets import preset_names
 from ..typed import leaves, to_mapping
 from .keys import ALIASES, GROUPS, LEAVES, group_choices, key_hint, known_keys, owners, real_key
-from .layers import Provenance
+from .layers import Provenance, flattened
 
 USAGE = """\
 usage: python train_ockham.py [config/FILE.py|.yaml ...] [--key=value ...] [group=name ...] [a.b=value ...] [-m ...]
@@ -49,16 +49,28 @@ ROOMS = {
 }
 
 
-def help_text() -> str:
-    """What `--help` prints: grammar, every key by room, groups, presets, exit codes."""
+def help_text(chosen: Mapping[str, str]) -> str:
+    """What `--help` prints: grammar, every key by room, groups, presets, exit codes.
+
+    `chosen` is a member for each group: optimizer and scheduler show that file's values.
+    """
     parts = [USAGE]
     for room in reversed(RunConfig.__mro__[1:-1]):
         parts.append(table(f"{(room.__doc__ or '').strip()}", room))
     for name, room in ROOMS.items():
-        parts.append(table(f"{name}: {(room.__doc__ or '').strip().splitlines()[0]}", room, f"{name}."))
+        about, stated = (room.__doc__ or "").strip().splitlines()[0], dict[str, Any]()
+        if name in GROUPS:
+            stated = stated_by(name, chosen[name])
+            about += f"\n  the values are those of config/{name}/{chosen[name]}.yaml; {name}=NAME --help has another's, --cfg job"
+            about += " what holds"
+        parts.append(table(f"{name}: {about}", room, f"{name}.", stated))
     choices = "\n".join(f"  {group}={' | '.join(group_choices(group))}" for group in GROUPS)
     own = {leaf for stated in group_choices("optimizer").values() for leaf in stated if owners(leaf)}
-    leaf_lines = "\n".join(f"  optimizer.{leaf}: {', '.join(owners(leaf))}" for leaf in sorted(own))
+    here = stated_by("optimizer", chosen["optimizer"])
+    leaf_lines = "\n".join(
+        f"  optimizer.{leaf}{f'={written(here[leaf])}' if leaf in here else ''}: {', '.join(owners(leaf))}"
+        for leaf in sorted(own)
+    )
     aliases = textwrap.fill(", ".join(f"{a} = {k}" for a, k in ALIASES.items()), 120, initial_indent="  ", subsequent_indent="  ")
     parts.append(f"Groups (config/)\n{choices}\n")
     parts.append(f"Keys of single optimizers\n{leaf_lines}\n")
@@ -67,11 +79,18 @@ def help_text() -> str:
     return "\n".join([*parts, EXIT_CODES])
 
 
-def table(title: str, cls: type, prefix: str = "") -> str:
-    """A config class as lines of key, default, type with unit and range, and help."""
-    lines = [title]
+def stated_by(group: str, name: str) -> dict[str, Any]:
+    """The values of a group member's file; over those of its base, where it goes over another member, as Lookahead does."""
+    own = dict(flattened(group_choices(group)[name].items()))
+    return (stated_by(group, own["base"]) if "base" in own else {}) | own
+
+
+def table(title: str, cls: type, prefix: str = "", stated: Mapping[str, Any] | None = None) -> str:
+    """A config class as lines of key, default, type with unit and range, and help; `stated` values stand before defaults."""
+    lines, stated = [title], stated or {}
     for key, leaf in leaves(cls).items():
-        shown = prefix + key if leaf.default is dataclasses.MISSING else f"{prefix}{key}={written(leaf.default)}"
+        value = stated.get(key, leaf.default)
+        shown = prefix + key if value is dataclasses.MISSING else f"{prefix}{key}={written(value)}"
         text = f"{leaf.field.metadata.get('help', '')} [{leaf.allowed}]"
         lines += [f"  {shown}"] if len(shown) > KEY_WIDTH else []
         head = f"  {shown if len(shown) <= KEY_WIDTH else '':<{KEY_WIDTH}} "

@@ -15,10 +15,12 @@ from ..configuration.files import CONFIG_DIR, SUFFIXES
 from ..configuration.keys import real_key
 from ..errors import ConfigError
 from ..files import write_text
-from ..presets import PRESETS_DIR, load_preset, load_preset_file
+from ..presets import load_preset, load_preset_file, preset_path
+from ..typed import plain
 from .space import Space
 
 OF_THE_RACK = ("lambda_ockham", "surprise_threshold", "target_update_rate", "consolidate_interval")
+NAMING = ("optimizer", "optimizer.base")  # which optimizer it is
 NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 
 
@@ -43,11 +45,17 @@ class Best:
     def policy(self) -> dict[str, Any]:
         """What was chosen outside the rack; the optimizer is named where a value is meant for it. Empty = nothing.
 
-        A policy that was itself one of the choices is left to the command line: no policy can hold another.
+        `optimizer=lookahead` is written as what it stands for: its base, and Lookahead on. A policy that was itself one of the
+        choices is left to the command line: no policy can hold another.
         """
         values = {key: value for key, value in self.chosen.items() if key != "policy" and not is_of_the_rack(key)}
-        is_meant = any(key.startswith("optimizer.") or key == "scheduler.min_lr" for key in values)
-        return ({"optimizer": self.config.optimizer.name} if is_meant else {}) | values
+        if not any(key.startswith("optimizer") or key == "scheduler.min_lr" for key in values):
+            return values
+        optimizer = self.config.optimizer
+        named: dict[str, Any] = {"optimizer": optimizer.name}
+        if optimizer.lookahead.enabled:
+            named["optimizer.lookahead.enabled"] = True
+        return named | {key: value for key, value in values.items() if key not in NAMING}
 
     def preset(self, title: str) -> dict[str, Any]:
         """A complete preset: the rack that was measured. Empty = none of it was tuned, and it does not contradict the policy."""
@@ -63,21 +71,14 @@ class Best:
             "description": base.description if base else "A rack found by ockham tune",
             "tags": [*(base.tags if base else ()), "tuned"],
             "hyperparameters": stated | {key: getattr(self.config, key) for key in OF_THE_RACK},
-            "plugins": [{k: plain(v) for k, v in spec.items()} for spec in self.config.rack],
+            "plugins": [plain(spec) for spec in self.config.rack],
         }
         return content | ({"memory": base.memory} if base and base.memory else {})
 
 
 def is_of_the_rack(key: str) -> bool:
     """Whether a key's place is a preset."""
-    return key in OF_THE_RACK or key == "preset" or key.startswith("rack.")
-
-
-def plain(value: Any) -> Any:
-    """Mappings and tuples as YAML has them."""
-    if isinstance(value, Mapping):
-        return {key: plain(inner) for key, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+    return key in OF_THE_RACK or key == "preset" or key.startswith(("rack.", "macro."))
 
 
 def check_name(name: str) -> None:
@@ -91,7 +92,7 @@ def check_name(name: str) -> None:
 
 def named(name: str) -> tuple[Path, Path]:
     """Where policy and preset of a name lie."""
-    return CONFIG_DIR / "policy" / f"{name}.yaml", PRESETS_DIR / f"{name}.yaml"
+    return CONFIG_DIR / "policy" / f"{name}.yaml", preset_path(name)
 
 
 def write_best(best: Best, comment: Sequence[str], folder: Path, title: str, name: str | None) -> tuple[Path | None, Path | None]:
@@ -121,9 +122,11 @@ def write_best(best: Best, comment: Sequence[str], folder: Path, title: str, nam
 def how_to_use(argv: Sequence[str], best: Best, policy: Path | None, preset: str | None) -> list[str]:
     """The base run's arguments with the files instead of the values that were tuned.
 
-    The policy goes last among the config files: as one of them it holds over the recipe, as `policy=NAME` it would not.
+    The policy goes last among the config files: as one of them it holds over the recipe, as `policy=NAME` it would not. Where
+    it names the optimizer, the command line no longer does.
     """
-    tuned = {real_key(key) for key in ("preset" if preset else "", *(space.key for space in best.spaces)) if key}
+    named = NAMING if policy and "optimizer" in best.policy() else ()
+    tuned = {real_key(key) for key in (*["preset"] * bool(preset), *named, *(space.key for space in best.spaces))}
     kept = [arg for arg in argv if real_key(arg.lstrip("-+").partition("=")[0].removesuffix(".name")) not in tuned]
     files = [arg for arg in kept if not arg.startswith("-") and arg.endswith(SUFFIXES)]
     flags = [arg for arg in kept if arg not in files]

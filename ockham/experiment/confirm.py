@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..config import LARGEST_SEED
-from .search import Search, Trial
+from .search import Search
+from .study import Trial
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..files import write_text
+from .parent import environment
 
 SCRIPT = Path(__file__).resolve().parents[2] / "train_ockham.py"
 RECORD, LOG = "job.json", "job.log"
@@ -56,14 +57,22 @@ class Outcome:
 
     @property
     def status(self) -> str:
-        """done, failed, interrupted (told to stop), killed by SIGKILL (or another signal), not started."""
+        """done, stopped (max_hours), failed, interrupted (told to stop), killed by SIGKILL (or another signal), not started."""
         if self.exit_code is None:
             return "not started"
         if self.exit_code in STOPPED:
             return "interrupted"
         if self.exit_code < 0:
             return f"killed by {signal_name(-self.exit_code)}"
-        return "failed" if self.exit_code else "done"
+        if self.exit_code:
+            return "failed"
+        stopped_by = self.summary.get("stopped_by")
+        return f"stopped ({stopped_by})" if stopped_by else "done"
+
+    @property
+    def shown(self) -> str:
+        """The status, and whether the run went back once after non-finite steps: its figures are not those of a calm run."""
+        return self.status + ", rolled back" * bool(self.summary.get("rolled_back"))
 
 
 def run_job(
@@ -76,6 +85,7 @@ def run_job(
 ) -> Outcome:
     """Start `script` with the job's argv, wait for it, and write how it ended to `record` (default: out_dir/job.json).
 
+    A job that reads its command line with `configurator` ends with this process, even where that is killed (`parent`).
     `watch` is asked every `poll_s` seconds; True stops the job: SIGTERM, upon which training saves and exits with 143, and
     SIGKILL after GRACE_S. `quiet` sends its output to out_dir/job.log. A SIGINT, SIGTERM or SIGHUP that reaches this process
     goes on to the job once; when the job has ended and its outcome is written, SystemExit(128 + signal) is raised, so that no
@@ -89,6 +99,7 @@ def run_job(
         process = subprocess.Popen(
             [sys.executable, str(script), *job.argv],
             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, text=True, errors="replace", process_group=0,
+            env=environment(),
         )  # fmt: skip
         ear = Ear(process.stderr, err)
         try:
@@ -221,7 +232,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     for outcome in outcomes:
         figures = (figure(outcome.summary.get(key), spec) for key, spec in FIGURES)
         time_s = "" if outcome.exit_code is None else f"{outcome.seconds:,.1f} s"
-        shown.add_row(escape(outcome.name), outcome.status, *figures, time_s, *[escape(outcome.error or "")] * has_errors)
+        shown.add_row(escape(outcome.name), outcome.shown, *figures, time_s, *[escape(outcome.error or "")] * has_errors)
     return shown
 
 

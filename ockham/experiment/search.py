@@ -7,75 +7,22 @@ from it, so that the same --tune_seed gives the same trials, interrupted or not.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..config import RunConfig
-from ..configuration.layers import flattened
 from ..errors import ConfigError, WorldError
-from ..typed import to_mapping
 from .jobs import Job, Outcome, run_job
-from .space import Space
+from .study import Plan, Trial, ending, short, verdict
 from .watch import Watch, last_iteration
 
 STARTUP = 4  # completed trials before any is pruned
 FAILURES = 4  # failed trials before any was measured: it is not the parameters
+ASKED = 20  # times the sampler is asked for a point that has not failed yet
 ENOUGH = 10  # completed trials before importances say anything: Optuna compares the best tenth with the rest
-NOT_COMPARED = ("out_dir", "debug")  # of the base config: they do not change a trial
 LOCK = "tune.lock"
 STUDY = "ockham"  # the study's name in its storage
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is looked for, from where, and how hard. `argv` and `config` are the base run, without the spaces."""
-
-    argv: tuple[str, ...]
-    config: RunConfig
-    spaces: tuple[Space, ...]
-    start: dict[str, Any] | None  # the base run's own tokens; None where it lies outside the spaces
-    folder: Path
-    trials: int = 20
-    tune_seed: int = 0
-    prunes: bool = True
-    max_s: float = math.inf  # no trial starts once all trials together took so long
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What makes a study this one: another one must not be gone on with."""
-        base = {k: v for k, v in flattened(to_mapping(self.config).items()) if k not in NOT_COMPARED}
-        spaces = {f"space of {space.key}": space.described for space in self.spaces}
-        own = {"--tune_seed": self.tune_seed, "pruning": self.prunes}
-        plain: dict[str, Any] = json.loads(json.dumps({**spaces, **own, **base}, default=str))
-        return plain
-
-    def assignments(self, tokens: dict[str, Any]) -> list[str]:
-        """A trial's parameters as arguments."""
-        return [space.assignment(tokens[space.key]) for space in self.spaces]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A finished trial. `value` is the val loss over the whole split, nats/token; a pruned one's is the last it reported."""
-
-    ordinal: int
-    state: str  # complete, pruned, failed
-    value: float | None
-    tokens: dict[str, Any]
-    seconds: float  # of all its sessions
-    error: str = ""
-    reached: int = 0  # iteration of its last evaluation
-
-    @property
-    def name(self) -> str:
-        """Its folder's name."""
-        return f"trial_{self.ordinal:03d}"
 
 
 class Search:
@@ -88,6 +35,7 @@ class Search:
         self.plan, self.run, self.say = plan, run, say
         self.optuna = load_optuna()
         self.distributions = {space.key: space.distribution() for space in plan.spaces}
+        self.failed: set[str] = set()  # runs that are no trials
 
     def __enter__(self) -> Search:
         optuna, folder = self.optuna, self.plan.folder
@@ -162,9 +110,7 @@ class Search:
         """Ask, run, tell."""
         waiting = self.study.get_trials(states=(self.optuna.trial.TrialState.WAITING,))
         ordinal = waiting[0].user_attrs["ordinal"] if waiting else self.next_ordinal()
-        seed = int(np.random.SeedSequence([self.plan.tune_seed, ordinal]).generate_state(1)[0])
-        self.study.sampler = self.optuna.samplers.TPESampler(seed=seed)
-        trial = self.study.ask(self.distributions)
+        trial = self.ask(ordinal)
         trial.set_user_attr("ordinal", ordinal)  # cut off before this, it is asked anew, with the same seed
         name = f"trial_{ordinal:03d}"
         shown = ", ".join(f"{key} = {short(token)}" for key, token in trial.params.items())
@@ -174,6 +120,19 @@ class Search:
         outcome = self.start_run(name, self.plan.assignments(trial.params), watch)
         watch.finish()
         self.tell(trial, outcome, watch.is_pruned)
+
+    def ask(self, ordinal: int) -> Any:
+        """A trial that is waiting, else the sampler's: another one, ASKED times at most, where it is a point that failed."""
+        failed = [trial.tokens for trial in self.trials() if trial.state == "failed"]
+        for again in range(ASKED):
+            seeds = [self.plan.tune_seed, ordinal, *[again] * bool(again)]
+            seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
+            self.study.sampler = self.optuna.samplers.TPESampler(seed=seed)
+            trial = self.study.ask(self.distributions)
+            if trial.params not in failed or again == ASKED - 1:
+                break
+            self.study.tell(trial, state=self.optuna.trial.TrialState.FAIL)  # without an ordinal it is none of ours
+        return trial
 
     def next_ordinal(self) -> int:
         """One more than the last."""
@@ -223,13 +182,19 @@ class Search:
         return self.run(Job(name, folder, argv), watch=watch, quiet=True)
 
     def measure(self, name: str, more: Sequence[str]) -> float | None:
-        """The val loss of a run that is no trial, nats/token; run once, then remembered. None when it failed, which is said."""
+        """The val loss of a run that is no trial, nats/token; run once, then remembered. None when it failed, which is said.
+
+        What failed is tried again by the next command alone: the world may have changed by then.
+        """
         known = self.study.user_attrs.get("measured", {})
+        if name in self.failed:
+            return None
         if name not in known:
             outcome = self.start_run(name, more)
             value, error = verdict(outcome)
             self.say(f"{name}: {f'failed: {error}' if value is None else f'val loss {value:.4f} nats/token'}")
             if value is None:
+                self.failed.add(name)
                 return None
             known = {**known, name: value}
             self.study.set_user_attr("measured", known)
@@ -257,25 +222,3 @@ def load_optuna() -> Any:
         raise WorldError(f"ockham tune needs {error.name}: pip install -e '.[tune]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
-
-
-def verdict(outcome: Outcome) -> tuple[float | None, str]:
-    """A run's val loss over the whole split, or None and why there is none."""
-    value = outcome.summary.get("val_loss")
-    if outcome.exit_code == 0 and value is not None and math.isfinite(float(value)):
-        return float(value), ""
-    return None, outcome.error or f"{outcome.status}, val loss {value}"
-
-
-def short(token: Any) -> str:
-    """A token for a line on the screen."""
-    return f"{token:.4g}" if isinstance(token, float) else str(token)
-
-
-def ending(trial: Trial, best: Trial | None) -> str:
-    """How a trial ended, in a few words."""
-    if trial.state == "failed":
-        return f"failed after {trial.seconds:.1f} s: {trial.error}"
-    so_far = "the best so far" if trial == best else f"best so far {best.value:.4f}, {best.name}" if best else "none complete"
-    verb = f"pruned at iteration {trial.reached}, " if trial.state == "pruned" else ""
-    return f"{verb}val loss {trial.value:.4f} nats/token, {trial.seconds:.1f} s ({so_far})"

@@ -217,7 +217,7 @@ def read_choices(key: str, sweep: Any) -> Choices:
     """a,b,c or choice(a,b,c). Raises ValueError."""
     from hydra.core.override_parser.types import Sweep
 
-    values = [plain(value) for value in choices_of(sweep)]
+    values = [unquoted(value) for value in choices_of(sweep)]
     if any(isinstance(value, Sweep) for value in values):
         raise ValueError("a choice holds values, not other spaces")
     if len(values) < 2:
@@ -228,12 +228,12 @@ def read_choices(key: str, sweep: Any) -> Choices:
     return Choices(key, tuple(values))
 
 
-def plain(value: Any) -> Any:
+def unquoted(value: Any) -> Any:
     """A choice as a plain value, quotes taken off all the way down."""
     from hydra.core.override_parser.types import QuotedString
 
     if isinstance(value, list):
-        return [plain(inner) for inner in value]
+        return [unquoted(inner) for inner in value]
     if isinstance(value, dict):
-        return {plain(k): plain(v) for k, v in value.items()}
+        return {unquoted(k): unquoted(v) for k, v in value.items()}
     return value.text if isinstance(value, QuotedString) else value

@@ -1,8 +1,7 @@
 """`ockham preset suggest`: each preset for the same compute on the user's own data, ranked by val loss.
 
-A preset that skips batches gets more iterations for the same units: a run starts with the iterations that the budget pays
-when every batch is learned, and is resumed, by what its iterations have cost so far, until the budget is spent. Its schedule
-counts compute (scheduler.clock=compute), so it ends where the budget does, however often the run was resumed.
+A preset that skips batches gets more iterations for the same units: a run ends when they are spent (max_units), and its
+schedule counts compute (scheduler.clock=compute), so it ends there, too.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ from ..presets import preset_names
 from .jobs import LOG, SCRIPT, Job, Outcome, run_job
 
 UNITS = 600  # 200 learned iterations
-SPENT = 0.98  # of the budget: enough
-SESSIONS = 6  # of one run, at most
 OWN_KEYS = (
     "out_dir",
     "overwrite",
@@ -32,6 +29,7 @@ OWN_KEYS = (
     "scheduler.clock",
     "scheduler.decay_steps",
     "lr_decay_iters",
+    "max_units",
     "epochs",
     "max_hours",
 )
@@ -127,23 +125,15 @@ def measured(plan: Plan, preset: str, run: Run, script: Path) -> Result:
 
 
 def spend(plan: Plan, preset: str, seed: int, run: Run, script: Path) -> Outcome:
-    """One run, resumed until its units are spent."""
+    """One run, until its units are spent."""
     name = f"{preset}_seed{seed}"
-    folder = plan.folder / name
     ticks = max(1, round(plan.units / plan.iteration_units))
+    most = math.ceil(plan.units / FORWARD)  # iterations, if none is learned
     argv = [
-        *plan.argv, f"--preset={preset}", f"--seed={seed}", f"--out_dir={folder}",
-        "--scheduler.clock=compute", f"--scheduler.decay_steps={ticks}",
+        *plan.argv, f"--preset={preset}", f"--seed={seed}", f"--out_dir={plan.folder / name}",
+        "--scheduler.clock=compute", f"--scheduler.decay_steps={ticks}", f"--max_units={plan.units:g}", f"--max_iters={most}",
     ]  # fmt: skip
-    iters, spent, outcome, more = ticks, 0.0, None, list[str]()
-    for _ in range(SESSIONS):
-        outcome = run(Job(name, folder, (*argv, f"--max_iters={iters}", *more)), quiet=True, script=script)
-        total = float(outcome.summary.get("compute_units", math.nan))
-        if outcome.exit_code or not total > spent or total >= SPENT * plan.units:
-            break
-        spent, more = total, ["--init_from=resume"]
-        iters += max(1, math.floor((plan.units - spent) / (spent / iters)))
-    assert outcome is not None
+    outcome = run(Job(name, plan.folder / name, tuple(argv)), quiet=True, script=script)
     loss = outcome.summary.get("val_loss")
     said = failure(outcome) if outcome.exit_code or loss is None else f"val loss {loss:.4f}"
     print(f"{name}: {said}", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import math
 import os
 import signal
 import sys
@@ -17,8 +18,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..configuration.grammar import in_hydra
+from ..config import RunConfig
+from ..configuration.files import read_yaml
+from ..configuration.grammar import as_typed, in_hydra
 from ..configuration.sweep import Planned, key_of
+from ..errors import ConfigError
 from ..files import write_text
 from .jobs import RECORD, STOPPING, Job, Outcome, Signals, read_json, read_outcome, run_job, table, write_outcome
 
@@ -53,9 +57,8 @@ class Sweep:
             say(f"job {job.name}: done, left as it is")
             return val_loss(read_outcome(Path(job.out_dir)))
         say(f"job {job.name}" + ": resumed" * (job.way == "resume"))
-        out_dir = f"out_dir={in_hydra(job.out_dir)}"
-        argv = (*self.files, *(text.lstrip("+") for text in job.overrides if key_of(text) != "out_dir"), out_dir)
-        process = Job(job.name, Path(job.out_dir), argv)
+        overrides = [*(text for text in job.overrides if key_of(text) != "out_dir"), f"++out_dir={in_hydra(job.out_dir)}"]
+        process = Job(job.name, Path(job.out_dir), (*self.files, *map(as_typed, overrides)))
         try:
             return val_loss(run_job(process, self.stop.exists, script=Path(self.script), record=self.record(job)))
         except SystemExit as told:  # a signal came to this process; it is for the whole sweep
@@ -104,12 +107,32 @@ def run_sweep(
                 launch(sweep)
         finally:
             ended = [(job, outcome_of(sweep, job)) for job in jobs or sweep.noted()]
-            say(shown([outcome for _, outcome in ended]))
+            say(shown(ended))
             if any(job.writes for job, _ in ended):
                 write_record(folder, argv, ended)
         if sweep.stop.exists():
             return 128 + int(sweep.stop.read_text(encoding="utf-8"))
     return 0 if all(outcome.status == "done" for _, outcome in ended) else 1
+
+
+def is_done(config: RunConfig) -> bool:
+    """Whether the job in a folder has ended well, after as many iterations or epochs as its config asks for now.
+
+    What epochs are in iterations the run itself found out, so there its own max_iters tells, if its epochs were as many.
+    """
+    folder = Path(config.out_dir)
+    outcome = read_outcome(folder)
+    if outcome is None or outcome.status != "done":
+        return False
+    asked: float = config.max_iters
+    if config.epochs:
+        try:
+            before = read_yaml(folder / "config.yaml")
+            asked = before["max_iters"] if before["epochs"] >= config.epochs else math.inf
+        except (OSError, ConfigError, KeyError, TypeError):
+            return False
+    iters = outcome.summary.get("iters")
+    return iters is None or iters >= asked
 
 
 def outcome_of(sweep: Sweep, job: Planned) -> Outcome:
@@ -119,7 +142,7 @@ def outcome_of(sweep: Sweep, job: Planned) -> Outcome:
 
 def write_record(folder: Path, argv: list[str], ended: Sequence[tuple[Planned, Outcome]]) -> None:
     """sweep.json: the command line, and of each job what was asked and how it ended. Losses in nats/token, times in seconds."""
-    figures = ("val_loss", "best_val_loss", "updates", "compute_units")
+    figures = ("val_loss", "best_val_loss", "updates", "compute_units", "rolled_back")
     jobs = [
         {
             "name": job.name,
@@ -174,12 +197,15 @@ def held_back(heard: Callable[[int], object]) -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def shown(outcomes: Sequence[Outcome]) -> str:
-    """The table as text, in colour where the output is a terminal."""
+def shown(ended: Sequence[tuple[Planned, Outcome]]) -> str:
+    """The table as text, in colour where the output is a terminal; jobs that write nothing have told their figures themselves."""
+    if ended and not any(job.writes for job, _ in ended):
+        return "\n".join(f"job {outcome.name}: {outcome.status}, nothing was written" for _, outcome in ended)
     console = Console(soft_wrap=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     with console.capture() as captured:
-        console.print(table(outcomes))
-    return captured.get().rstrip("\n")
+        console.print(table([outcome for _, outcome in ended]))
+    lines = captured.get().rstrip("\n").split("\n")
+    return "\n".join(lines if sys.stdout.isatty() else map(str.rstrip, lines))
 
 
 def say(text: str) -> None:

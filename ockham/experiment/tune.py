@@ -23,8 +23,9 @@ from ..errors import ConfigError, UsageError, WorldError, nearest
 from .best import Best, check_name, how_to_use, write_best
 from .confirm import Confirmation, confirm, fresh_seeds, tally
 from .jobs import Outcome, run_job
-from .search import LOCK, Plan, Search, Trial, load_optuna, short
+from .search import LOCK, Search, load_optuna
 from .space import FORMS, Space, split
+from .study import Plan, Trial, short
 from .tune_flags import OWN_FLAGS
 
 Resolve = Callable[[list[str]], Any]  # configurator.resolve
@@ -66,9 +67,16 @@ def make_plan(options: argparse.Namespace, resolve: Resolve) -> Plan:
     start = start_tokens(base, spaces, resolved, resolve)
     max_s = math.inf if options.max_hours_in_all is None else options.max_hours_in_all * 3600
     return Plan(
-        tuple(base), resolved.config, tuple(spaces), start, options.study, options.trials, options.tune_seed,
-        not options.no_prune, max_s,
-    )  # fmt: skip
+        argv=tuple(base),
+        config=resolved.config,
+        spaces=tuple(spaces),
+        start=start,
+        folder=options.study,
+        trials=options.trials,
+        tune_seed=options.tune_seed,
+        prunes=not options.no_prune,
+        max_s=max_s,
+    )
 
 
 def check_base(base: Sequence[str]) -> None:

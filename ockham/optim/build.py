@@ -11,9 +11,11 @@ from ..config import OptimizerConfig
 from ..errors import ConfigError, nearest
 from .classes import arguments_of, classes_taking, extra, optimizer_class, takes_weight_decay
 from .groups import Named, check_patterns, parameter_groups, trainable
+from .probe import check_options
 from .together import Together
 
 ADAMW_PART = {"adamw_lr": 1e-3, "adamw_weight_decay": 0.1, "betas": (0.9, 0.95), "eps": 1e-8}  # options of Muon that AdamW takes
+FIRST_LR_ALONE = ("Rprop",)  # classes that look at lr in their first step only; they then adapt a size of step for every weight
 NOT_HIDDEN = ("wte", "wpe", "lm_head", "embed")  # matrices that look up or read out: AdamW's, also where Muon is chosen
 
 
@@ -28,6 +30,10 @@ def build_optimizer(
     check_patterns(named, config.auto_param_groups)
     if config.weight_decay and not takes_weight_decay(config.type):
         notes.append(f"optimizer.weight_decay = {config.weight_decay:g} has no effect: {config.type} has no weight decay")
+    if config.type in FIRST_LR_ALONE:
+        notes.append(
+            f"optimizer.lr = {config.lr:g} is the size of {config.type}'s first step alone: a schedule has no effect on the rest"
+        )
     build = _muon if cls is torch.optim.Muon else _single
     try:
         optimizer = build(cls, named, config, keyword_arguments(config), device, notes)
@@ -53,6 +59,7 @@ def keyword_arguments(config: OptimizerConfig) -> dict[str, Any]:
 def _single(
     cls: Any, named: Named, config: OptimizerConfig, arguments: dict[str, Any], device: torch.device, notes: list[str]
 ) -> torch.optim.Optimizer:
+    check_options(cls, config.lr, arguments, device)
     groups = parameter_groups(named, config.weight_decay, config.auto_param_groups)
     if config.fused:
         arguments |= fused_if_there(cls, arguments, device, notes)
@@ -71,10 +78,12 @@ def _muon(
     if not hidden:
         raise ConfigError("optimizer muon: the model has no hidden 2-D matrices; use optimizer=adamw")
     rest = [(n, p) for n, p in named if id(p) not in {id(q) for _, q in hidden}]
+    check_options(cls, config.lr, arguments, device)
     muon = cls(parameter_groups(hidden, config.weight_decay, config.auto_param_groups), lr=config.lr, **arguments)
     if not rest:
         return muon
     adamw = {"betas": tuple(own["betas"]), "eps": own["eps"]}
+    check_options(torch.optim.AdamW, own["adamw_lr"], adamw, device)
     if config.fused:
         adamw |= fused_if_there(torch.optim.AdamW, adamw, device, notes)
         notes.append("optimizer.fused: Muon has no fused kernel; it is used for the AdamW part alone")

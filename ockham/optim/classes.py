@@ -55,6 +55,12 @@ def arguments_of(name: str) -> Mapping[str, Any]:
     return {p.name: p.default for p in named if p.name not in ("params", "lr", "weight_decay", "fused")}
 
 
+def kind_of_argument(name: str, argument: str) -> Any:
+    """The type that a class's signature gives an argument: `bool | None`; Any where it gives none."""
+    kind = inspect.signature(optimizer_class(name)).parameters[argument].annotation
+    return Any if kind is inspect.Parameter.empty or isinstance(kind, str) else kind
+
+
 def takes_weight_decay(name: str) -> bool:
     """Whether a class has weight decay at all; Rprop has none."""
     return "weight_decay" in inspect.signature(optimizer_class(name)).parameters

@@ -19,23 +19,29 @@ def trainable(model: torch.nn.Module) -> Named:
 
 
 def parameter_groups(named: Named, weight_decay: float, config: ParamGroupConfig) -> list[dict[str, Any]]:
-    """Two groups: those that decay, and those whose name holds one of the no-decay patterns. Empty groups are left out."""
+    """Two groups: those that decay, and those whose name holds one of the no-decay patterns. Empty groups are left out.
+
+    `param_names` is torch's own key: it goes into the saved state, so that a resumed run finds each parameter by its name.
+    """
 
     def spared(name: str) -> bool:
         return config.enabled and any(pattern in name for pattern in config.no_decay_patterns)
 
+    def group(members: Named, decay: float) -> dict[str, Any]:
+        return {"params": [p for _, p in members], "param_names": [n for n, _ in members], "weight_decay": decay}
+
     groups = [
-        {"params": [p for n, p in named if not spared(n)], "weight_decay": weight_decay},
-        {"params": [p for n, p in named if spared(n)], "weight_decay": config.override_no_decay_weight},
+        group([(n, p) for n, p in named if not spared(n)], weight_decay),
+        group([(n, p) for n, p in named if spared(n)], config.override_no_decay_weight),
     ]
     return [group for group in groups if group["params"]]
 
 
 def check_patterns(named: Named, config: ParamGroupConfig) -> None:
-    """Raises ConfigError for a pattern of the user's own that is in no parameter's name: it would do nothing."""
+    """Raises ConfigError for a pattern that is in no parameter's name, as it does nothing; the default list may hold such."""
     names = [name for name, _ in named]
-    for pattern in config.no_decay_patterns if config.enabled else ():
-        if pattern not in DEFAULT_PATTERNS and not any(pattern in name for name in names):
+    for pattern in config.no_decay_patterns if config.enabled and config.no_decay_patterns != DEFAULT_PATTERNS else ():
+        if not any(pattern in name for name in names):
             words = {word for name in names for word in (name, *name.split("."))}
             raise ConfigError(
                 f"optimizer.auto_param_groups.no_decay_patterns: {pattern!r} is in no parameter's name"

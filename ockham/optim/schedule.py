@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ..config import RunConfig
 
+UNITS_PER_TICK = 3  # of the compute clock: what a batch costs that is learned
 Schedule = Callable[[float], float]
 Anneal = Callable[[float, float, float], float]
 
@@ -63,8 +64,11 @@ def onecycle(first: float, peak: float, last: float, rise_steps: float, decay_st
 
 
 def horizon(config: RunConfig) -> int:
-    """Where the decay ends, in ticks: scheduler.decay_steps, else max_iters."""
-    return config.scheduler.decay_steps or max(1, config.max_iters)
+    """Where the decay ends, in ticks: scheduler.decay_steps, else what max_units pays on the compute clock, else max_iters."""
+    ticks = config.max_iters
+    if config.max_units and config.scheduler.clock == "compute":
+        ticks = min(ticks, round(config.max_units / (UNITS_PER_TICK * config.optimizer.accumulate_steps)))
+    return config.scheduler.decay_steps or max(1, ticks)
 
 
 def build_constant(config: RunConfig) -> Schedule:
@@ -89,13 +93,24 @@ def build_wsd(config: RunConfig) -> Schedule:
     return build_decay(config, given.anneal, (1 - given.decay_fraction) * horizon(config))
 
 
+def cycle_rise(config: RunConfig) -> float:
+    """onecycle's rise in ticks: `warmup_steps` (at most the horizon) where they are given, else pct_start of the horizon."""
+    end = horizon(config)
+    return min(config.warmup_steps, end) or config.scheduler.pct_start * end
+
+
 def build_onecycle(config: RunConfig) -> Schedule:
-    """One cycle: the rise takes `warmup_steps` ticks (at most the horizon) where they are given, else pct_start of it."""
+    """One cycle from a low rate over the peak to a lower one."""
     given, peak, end = config.scheduler, config.optimizer.lr, horizon(config)
     first = peak / given.div_factor
     last = first / given.final_div_factor if given.min_lr is None else given.min_lr
-    rise = min(config.warmup_steps, end) or given.pct_start * end
-    return onecycle(first, peak, last, rise, end, ANNEALS[given.anneal])
+    return onecycle(first, peak, last, cycle_rise(config), end, ANNEALS[given.anneal])
+
+
+def reaches_end(config: RunConfig) -> bool:
+    """Whether a schedule that falls comes to its last lr: its rise is over before the horizon."""
+    rise = cycle_rise(config) if config.scheduler.name == "onecycle" else config.warmup_steps
+    return rise < horizon(config)
 
 
 SCHEDULES: dict[str, Callable[[RunConfig], Schedule]] = {

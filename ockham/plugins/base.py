@@ -126,8 +126,9 @@ class OccamPlugin(ABC):
     is neither a parameter of the constructor nor its name; other attributes are left out.
 
     `WRITES` tells `ockham check` what the plugin may change and how: {"learning_rate": "scales"}. The fields are those that
-    the host watches (context.WATCHED) and "requests.NAME"; the ways are "scales" (multiplies), "adds", "raises" (only ever
-    to True), whose order does not matter; "clamps" (bounds the value) and "sets", whose order does. None = tried out.
+    the host watches (context.WATCHED) and "requests.NAME". Ways whose order does not matter: "scales" (multiplies), "adds",
+    "raises" (only ever to True), "lowers" (to the least that anybody asks for); ways whose order does: "clamps" (bounds the
+    value), "sets". None = tried out.
     """
 
     name: str = ""
