@@ -11,6 +11,7 @@ from typing import Any
 from . import __version__
 from .arguments import DEBUG, Parser
 from .audit.command import add_audit
+from .commands.bench import add_bench
 from .commands.check import add_check
 from .commands.journal import add_journal
 from .commands.memory import add_memory
@@ -40,6 +41,7 @@ commands:
   ockham odr check FILE --before RUN --after RUN [--json]
                                                        tick the constraints that hold between two runs
   ockham odr close FILE --before RUN --after RUN       ... and write the outcome, KEEP or REVERT
+  ockham bench [--preset NAME]                         what a rack adds to the time of a training step
   ockham report RUN [RUN ...]                          report.html in each run's folder
   ockham report RUN [RUN ...] --table                  finished runs as a Markdown table
   ockham report RUN [RUN ...] --svg FILE [--labels A,B,...]
@@ -118,6 +120,7 @@ def parser() -> Parser:
     add_preset(verbs)
     add_memory(verbs)
     add_check(verbs)
+    add_bench(verbs)
     add_journal(verbs)
     add_odr(verbs)
     return root

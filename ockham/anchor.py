@@ -33,6 +33,7 @@ class Anchor:
         self.best_loss = float("inf")
         self.evaluations_without_gain = 0
         self.weights: list[torch.Tensor] = []
+        self._kept: tuple[list[int], list[torch.Tensor]] | None = None  # version counters, displacement
         self.squared_norm = 0.0
         self.moves = 0  # grows whenever the weights change, also by loading; tells that what was computed from them is stale
         self.move()
@@ -95,7 +96,16 @@ class Anchor:
         return "on" if self.in_force else "off"
 
     def _displacement(self) -> list[torch.Tensor]:
-        return list(torch._foreach_sub(self.parameters, self.weights))
+        """θ − θ*. What the drift was measured on is what the next step's penalty needs, so while the penalty is in force the last
+        one is kept (a copy of the weights' size), and used if torch's version counters say that nothing was written since."""
+        versions = [t._version for t in (*self.parameters, *self.weights)]
+        if self._kept is not None and self._kept[0] == versions:
+            return self._kept[1]
+        self._kept = None  # freed before the next one is made
+        found = list(torch._foreach_sub(self.parameters, self.weights))
+        if self.in_force:
+            self._kept = versions, found
+        return found
 
     @staticmethod
     def _norm(tensors: list[torch.Tensor]) -> float:

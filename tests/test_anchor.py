@@ -110,3 +110,30 @@ def test_state_inherits_the_mode_and_refuses_other_shapes():
     assert new.weights[0].tolist() == [1.0, 2.0]
     with pytest.raises(ShapeError):
         Anchor(parameters([1.0])).load_state_dict(old.state_dict())
+
+
+def test_a_kept_displacement_is_never_stale(tiny_model):
+    model = tiny_model()
+    anchor = Anchor(model.parameters(), "always")
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def penalty():
+        for p in parameters:
+            p.grad = torch.zeros_like(p)
+        anchor.add_penalty_gradient(0.5)
+        return [p.grad for p in parameters]
+
+    def written(change):
+        with torch.no_grad():
+            change()
+        assert all(torch.equal(g, p - w) for g, p, w in zip(penalty(), parameters, anchor.weights, strict=True))
+
+    anchor.drift()
+    written(lambda: [p.add_(0.1) for p in parameters])
+    anchor.drift()
+    written(lambda: parameters[-1].mul_(2))  # one alone
+    anchor.drift()
+    written(lambda: anchor.follow(0.5))
+    anchor.drift()
+    written(anchor.move)
+    assert anchor.drift() == 0.0
