@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import configurator
 from model import GPT, GPTConfig
-from ockham import checkpoint, rundir
+from ockham import checkpoint, judged, rundir
 from ockham.anchor import Anchor
 from ockham.audit.record import audit_record, write_audit
 from ockham.audit.shown import audit_table
@@ -43,7 +43,7 @@ from ockham.optim import build_average, build_optimizer, build_schedule
 from ockham.plugins import LoggerPlugin, PluginHost
 from ockham.precision import Precision, pick_precision
 from ockham.presets import build_plugins
-from ockham.quotient import MB, Footprint
+from ockham.quotient import Footprint
 from ockham.stop import Stop
 from ockham.tokenizer import vocabulary_of
 from ockham.track import Trackers, check_trackers
@@ -265,16 +265,8 @@ def build_memory(config: RunConfig, ranks: Ranks) -> OckhamMemory | None:
     if not config.memory.enabled or config.eval_only:
         return None
     open_memory = OckhamMemory.open if config.init_from == "resume" else OckhamMemory
-    return open_memory(
-        quality_threshold=config.memory.quality_threshold,
-        complexity_threshold=config.memory.complexity_threshold,
-        min_oq_improvement=config.memory.min_oq_improvement,
-        folder=Path(config.out_dir) / "memory",
-        max_snapshots=config.memory.max_snapshots,
-        max_bytes=round(config.memory.max_mb * MB),
-        consolidate_on_accept=config.memory.consolidate_on_accept,
-        writes=ranks.is_main,
-    )
+    options = {key: value for key, value in dataclasses.asdict(config.memory).items() if key != "enabled"}
+    return open_memory(folder=Path(config.out_dir) / "memory", writes=ranks.is_main, **options)
 
 
 def compiled(config: RunConfig, model: GPT, ranks: Ranks, precision: Precision, screen: Screen) -> torch.nn.Module:
@@ -344,6 +336,8 @@ def introduce(config: RunConfig, corpus: Corpus, model: GPT, learner: OckhamLear
     for line in schedule_lines(config):
         screen.say(line)
     screen.say(f"preset {config.preset}: {rack}; λ {config.lambda_ockham:g}, {penalty}")
+    for line in judged.waiting(config.memory, config.anchor.penalize, learner):
+        screen.say(line)
     if learner.iter_num >= config.max_iters and not config.eval_only:
         screen.say(f"already at iteration {learner.iter_num} of {config.max_iters}: only evaluating; --max_iters=N goes on")
 
@@ -391,6 +385,8 @@ def evaluate(
         screen.say(f"step {step}: validation has stopped improving; the anchor's penalty is now in force")
     if run.memory and run.memory.last:
         screen.verdict(step, run.memory.last)
+    for notice in run.notices:
+        screen.say(f"step {step}: {notice}")
     if not is_last:
         run.save_complete()
     stop.save_s = time.monotonic() - began

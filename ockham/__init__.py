@@ -28,6 +28,7 @@ PUBLIC = {
     "KLWatchdogPlugin": "plugins",
     "LearnedGainPlugin": "plugins",
     "LoggerPlugin": "plugins",
+    "RandomSkipPlugin": "plugins",
     "OckhamLearner": "learner",
     "Anchor": "anchor",
     "Ledger": "ledger",

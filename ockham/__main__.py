@@ -11,6 +11,7 @@ from typing import Any
 from . import __version__
 from .arguments import DEBUG, Parser
 from .audit.command import add_audit
+from .commands.ab import add_ab
 from .commands.bench import add_bench
 from .commands.check import add_check
 from .commands.journal import add_journal
@@ -34,6 +35,8 @@ commands:
   ockham preset pack NAME | install FILE|https-URL     share a preset: one YAML with author, versions and sha256
   ockham preset suggest [FILE ...] [--key=value ...] [--units=U] [--seeds=1,2,3]
                                                        try the presets on your data for equal compute, and rank them
+  ockham ab --presets none,A,B --dataset NAME [FILE ...] [--key=value ...]
+                                                       compare on paired seeds, gates beside their controls; ockham ab --help
   ockham memory list|show|best|export|rollback RUN     the states that a run kept; rollback --undo takes the last one back
   ockham memory compare MODEL MODEL ...                models of different sizes by Occam Quotient, with ROI in per cent
   ockham check PRESET                                  what each plugin may change, conflicts, likely mistakes
@@ -120,6 +123,7 @@ def parser() -> Parser:
     add_preset(verbs)
     add_memory(verbs)
     add_check(verbs)
+    add_ab(verbs)
     add_bench(verbs)
     add_journal(verbs)
     add_odr(verbs)

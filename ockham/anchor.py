@@ -33,7 +33,8 @@ class Anchor:
         self.best_loss = float("inf")
         self.evaluations_without_gain = 0
         self.weights: list[torch.Tensor] = []
-        self._kept: tuple[list[int], list[torch.Tensor]] | None = None  # version counters, displacement
+        self.keeps_displacement = False  # for one who writes the weights only between add_penalty_gradient and drift
+        self._kept: tuple[list[int], list[torch.Tensor]] | None = None  # version counters, θ − θ* of the last drift
         self.squared_norm = 0.0
         self.moves = 0  # grows whenever the weights change, also by loading; tells that what was computed from them is stale
         self.move()
@@ -65,14 +66,19 @@ class Anchor:
     @torch.no_grad()
     def drift(self) -> float:
         """Relative squared distance Σ‖θ − θ*‖² / Σ‖θ*‖²: dimensionless, ≥ 0, in every mode; from an anchor at 0, 0 or inf."""
-        omega = self._norm(self._displacement()) ** 2
+        self._kept, displacement = None, self._displacement()
+        if self.keeps_displacement and self.in_force:
+            self._kept = self._versions(), displacement
+        omega = self._norm(displacement) ** 2
         return omega / self.squared_norm if self.squared_norm else math.inf if omega else 0.0
 
     @torch.no_grad()
     def add_penalty_gradient(self, lambda_ockham: float) -> None:
         """Add ∇(λΩ) = 2λ(θ − θ*) to the gradients, analytically: no graph, no second backward."""
         if lambda_ockham:
-            pairs = [(p.grad, d) for p, d in zip(self.parameters, self._displacement(), strict=True) if p.grad is not None]
+            is_fresh = self._kept is not None and self._kept[0] == self._versions()
+            displacement = self._kept[1] if self._kept and is_fresh else self._displacement()
+            pairs = [(p.grad, d) for p, d in zip(self.parameters, displacement, strict=True) if p.grad is not None]
             torch._foreach_add_([g for g, _ in pairs], [d for _, d in pairs], alpha=2 * lambda_ockham)
 
     def observe(self, val_loss: float, iter_num: int) -> bool:
@@ -96,16 +102,11 @@ class Anchor:
         return "on" if self.in_force else "off"
 
     def _displacement(self) -> list[torch.Tensor]:
-        """θ − θ*. What the drift was measured on is what the next step's penalty needs, so while the penalty is in force the last
-        one is kept (a copy of the weights' size), and used if torch's version counters say that nothing was written since."""
-        versions = [t._version for t in (*self.parameters, *self.weights)]
-        if self._kept is not None and self._kept[0] == versions:
-            return self._kept[1]
-        self._kept = None  # freed before the next one is made
-        found = list(torch._foreach_sub(self.parameters, self.weights))
-        if self.in_force:
-            self._kept = versions, found
-        return found
+        return list(torch._foreach_sub(self.parameters, self.weights))
+
+    def _versions(self) -> list[int]:
+        """torch's counts of what was written in place; writes through `.data` are not counted."""
+        return [t._version for t in (*self.parameters, *self.weights)]
 
     @staticmethod
     def _norm(tensors: list[torch.Tensor]) -> float:

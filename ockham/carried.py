@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from . import checkpoint
 from .data import Batch, Corpus, to_device
-from .errors import CorpusError
+from .errors import CheckpointError, CorpusError, PresetError
 from .plugins import OccamPlugin, PluginHost
+from .presets import plugin_class
 
 PROBE_ROWS = 8
 LARGEST_SHARE = 0.1  # of the training split that may be held out
@@ -20,21 +22,38 @@ LARGEST_SHARE = 0.1  # of the training split that may be held out
 def carry_plugin_state(host: PluginHost, plugin_state: str) -> list[str]:
     """Let plugins begin with the states that they ended a run with: `plugin_state` is from:RUN. What was done, a line each.
 
-    A plugin is the same where name and type are. Raises CheckpointError when RUN has no last.pt, or a state does not fit.
+    A plugin is the same where its name is, and the type that RUN's config gives stands for its class. Raises CheckpointError
+    when RUN has no last.pt, or a state does not fit.
     """
     run = Path(plugin_state.removeprefix("from:"))
-    saved = checkpoint.load_complete(run)
+    saved = _finished(run)
     types = {spec["name"]: spec["type"] for spec in saved["config"].get("rack", ())}
     states = saved["learner"]["plugins"]["plugins"]
     carried: list[str] = []
     fresh: list[str] = []
     for plugin in host:
-        is_same = plugin.name in states and types.get(plugin.name) == type(plugin).__name__
+        is_same = plugin.name in states and _stands_for(types.get(plugin.name), type(plugin))
         if is_same:
             plugin.load_state_dict(states[plugin.name])
         (carried if is_same else fresh).append(plugin.name)
     lines = [f"plugin states from {run}: {', '.join(carried) or 'none'}"]
     return lines + ([f"begin anew, as {run} had no such plugins: {', '.join(fresh)}"] if fresh else [])
+
+
+def _finished(run: Path) -> dict[str, Any]:
+    """last.pt of the run that states come from."""
+    if not (path := run / "last.pt").is_file():
+        what = f"{path} is missing" if run.is_dir() else f"there is no folder {run}"
+        raise CheckpointError(f"no plugin states to begin with: {what}; give plugin_state=from:RUN a run with last.pt, or none")
+    return checkpoint.load_complete(run)
+
+
+def _stands_for(kind: str | None, cls: type[OccamPlugin]) -> bool:
+    """Whether a rack's type is the class; its name need not be the class's, as an entry point may be called anything."""
+    try:
+        return kind is not None and plugin_class(kind) is cls
+    except PresetError:  # its package is no longer there, so the plugin at hand is another one
+        return False
 
 
 def wants_probe(host: PluginHost) -> bool:

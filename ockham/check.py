@@ -8,7 +8,7 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from operator import attrgetter
@@ -20,9 +20,18 @@ from .presets import Preset
 
 PROBE_ITERS = 400  # long enough to fill every window of our own plugins
 SEED = 0
-# Requests that cost passes over the probe batch: name -> (forwards, backwards), the most it can be: the KL's second forward
-# falls away while the anchor stands still.
+PROBE_WINDOWS = 8  # of a run's probe, ockham.carried.PROBE_ROWS; a short corpus gives fewer
+# Requests that cost passes over the probe: name -> (forwards, backwards), the most it can be: the KL's second forward falls
+# away while the anchor stands still, and the slope's serves the loss, too.
 PASSES = {"probe_kl": (2, 0), "probe_loss": (1, 0), "probe_slope": (1, 1)}
+# Requests for which the learner holds tensors (ockham.requested): name -> how large they are, and for how long.
+TENSORS = {
+    "gradient_echo": "1 × weights",
+    "embedding_noise": "noise (B, T, C) during the forward",
+    "update_ceiling": "1 × weights during each update, 2 × while its size is measured",
+    "probe_kl": f"logits (B, T, V) of the probe, B = {PROBE_WINDOWS}",
+    "probe_slope": "1 × weights during an update that is measured, 3 × while it is",
+}
 COMMUTE = ("scales", "adds", "raises", "lowers")  # among themselves, each kind with its own
 WORDS = {
     "scales": "all multiply it, so their order does not matter (up to rounding)",
@@ -41,20 +50,37 @@ class Device:
     enabled: bool
     writes: Mapping[str, str]  # field -> how: scales, adds, raises, clamps, sets, or changes (not stated, seen in the trial)
     state_bytes: int  # its state_dict as JSON, after PROBE_ITERS iterations
-    forwards: float  # extra passes over a batch per iteration, mean
+    forwards: float  # passes of the probe per iteration, mean
     backwards: float
+    tensors: tuple[str, ...]  # what the learner holds for it, in words
 
     @property
     def line(self) -> str:
         """'compressor (CompressorPlugin): scales learning_rate, clamps lambda_ockham; state 74 bytes'."""
         changes = ", ".join(f"{how} {field}" for field, how in self.writes.items()) or "changes nothing"
-        passes = f"; up to +{self.forwards:g} forwards, +{self.backwards:g} backwards per iteration" if self.costs else ""
-        return f"{self.name} ({self.type}{'' if self.enabled else ', off'}): {changes}; state {self.state_bytes:,} bytes{passes}"
+        tensors = f"; the learner holds {' and '.join(self.tensors)}" if self.tensors else ""
+        passes = f"; per iteration up to {probe_passes([self])}" if self.costs else ""
+        kind = f"{self.type}{'' if self.enabled else ', off'}"
+        return f"{self.name} ({kind}): {changes}; state {self.state_bytes:,} bytes{tensors}{passes}"
 
     @property
     def costs(self) -> bool:
         """Whether it asks for passes of its own."""
         return bool(self.forwards or self.backwards)
+
+
+def probe_passes(rack: Sequence[Device]) -> str:
+    """'0.1 forwards, 0.1 backwards of the probe (8 windows)': what these plugins together cost per iteration at most."""
+    forwards, backwards = (sum(getattr(device, key) for device in rack) for key in ("forwards", "backwards"))
+    return f"{forwards:g} forwards, {backwards:g} backwards of the probe ({PROBE_WINDOWS} windows)"
+
+
+def in_all(rack: Sequence[Device]) -> str:
+    """The rack's cost in one line: the bytes of every state, and what the active plugins have the learner do and hold."""
+    active = [device for device in rack if device.enabled]
+    held = [f"{device.name}: {text}" for device in active for text in device.tensors]
+    state = sum(device.state_bytes for device in rack)
+    return f"in all: state {state:,} bytes; extra per iteration: {probe_passes(active)}; tensors: {'; '.join(held) or 'none'}"
 
 
 @dataclass(frozen=True)
@@ -78,16 +104,32 @@ def devices(preset: Preset) -> list[Device]:
     found = []
     for plugin in preset.host():
         enabled, plugin.enabled = plugin.enabled, True
-        seen, passes = probe(plugin, preset.hyperparameters)
+        seen, asked = try_out(plugin, preset.hyperparameters)
         stated = plugin.writes()
         size = len(json.dumps(plugin.state_dict(), default=str).encode())
         writes = dict(stated) if stated is not None else dict.fromkeys(sorted(seen), "changes")
-        found.append(Device(plugin.name, types[plugin.name], enabled, writes, size, *passes))
+        tensors = tuple(words for name, words in TENSORS.items() if asked[name])
+        found.append(Device(plugin.name, types[plugin.name], enabled, writes, size, *passes(asked), tensors))
     return found
 
 
+def passes(asked: Mapping[str, int]) -> tuple[float, float]:
+    """Forwards and backwards of the probe per iteration, for how often each request was made in PROBE_ITERS iterations."""
+    forwards, backwards = (sum(asked[name] * cost[way] for name, cost in PASSES.items()) for way in (0, 1))
+    return forwards / PROBE_ITERS, backwards / PROBE_ITERS
+
+
 def probe(plugin: OccamPlugin, hyperparameters: Mapping[str, Any]) -> tuple[set[str], tuple[float, float]]:
-    """Runs one plugin over PROBE_ITERS made-up iterations: the fields it changed, and the passes it asked for per iteration."""
+    """The fields that a plugin changes in the trial, and the passes of the probe that it asks for per iteration."""
+    seen, asked = try_out(plugin, hyperparameters)
+    return seen, passes(asked)
+
+
+def try_out(plugin: OccamPlugin, hyperparameters: Mapping[str, Any]) -> tuple[set[str], Counter[str]]:
+    """Runs one plugin over PROBE_ITERS made-up iterations: the fields it changed, and how often it made each request.
+
+    A loss asked for together with a slope is not counted: it comes with it.
+    """
     host, seen, asked, requests = PluginHost([plugin]), set[str](), Counter[str](), Requests()
     with redirect_stdout(io.StringIO()):  # a logger's lines
         for ctx in contexts(hyperparameters):
@@ -99,11 +141,11 @@ def probe(plugin: OccamPlugin, hyperparameters: Mapping[str, Any]) -> tuple[set[
             host.process_batch_end(ctx)
             after, requests = _fields(ctx), ctx.requests
             seen |= {field for field in after if after[field] != before.get(field)}
-            asked.update(name for name in PASSES if getattr(requests, name))
+            made = {name for name, value in vars(requests).items() if value != getattr(Requests(), name)}
+            asked.update(made - {"probe_loss"} if "probe_slope" in made else made)
             if ctx.consolidating:
                 host.process_consolidate(ctx)
-    forwards, backwards = (sum(asked[name] * cost[way] for name, cost in PASSES.items()) / PROBE_ITERS for way in (0, 1))
-    return seen, (forwards, backwards)
+    return seen, asked
 
 
 def probed(requests: Requests, ctx: OccamContext) -> dict[str, float]:

@@ -221,7 +221,7 @@ class MemoryConfig:
     enabled: bool = option(False, "judge every evaluated state, keep what passes; a preset that has a memory turns it on")
     quality_threshold: float | None = option(None, "largest val loss; null = any", unit="nats/token", low=0)
     complexity_threshold: float | None = option(None, "largest complexity_cost; null = any", low=0)
-    min_oq_improvement: float = option(0.0, "least relative gain in Occam Quotient over the last state accepted")
+    min_oq_improvement: float | None = option(0.0, "least relative gain in Occam Quotient over the last one accepted; null = any")
     max_snapshots: int = option(5, "snapshots kept; the oldest off the Pareto frontier goes first", low=1)
     max_mb: float = option(0.0, "bytes of all snapshots; 0 = no cap", unit="MB", low=0)
     consolidate_on_accept: bool = option(False, "an accepted state becomes the anchor")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from dataclasses import dataclass
 
 from .errors import UsageError, nearest
@@ -34,7 +35,9 @@ class Metric:
 SIGNS = ("<", "<=", ">", ">=")
 METRICS = {
     "val_loss": Metric(NUMBER, LOWER, ("", "%"), "final val loss, full split, nats/token (summary.json)"),
-    "best_val_loss": Metric(NUMBER, LOWER, ("", "%"), "val loss of ckpt.pt, nats/token (summary.json)"),
+    "best_val_loss": Metric(
+        NUMBER, LOWER, ("", "%"), "lowest val loss of all evaluations in training, nats/token (summary.json)"
+    ),
     "added_params": Metric(OWN, "", ("%",), "non-zero parameters that the after-run has more, % of the before-run's"),
     "params": Metric(NUMBER, LOWER, ("", "%"), "non-zero parameters of ckpt.pt, tied ones once"),
     "memory_mb": Metric(NUMBER, LOWER, ("MB", "", "%"), "parameters and buffers of ckpt.pt, 10⁶ bytes"),
@@ -45,8 +48,8 @@ METRICS = {
     "tokens_per_s": Metric(NUMBER, HIGHER, ("", "%"), "training speed (summary.json)"),
     "wall_s": Metric(NUMBER, LOWER, ("", "%"), "seconds in all (summary.json)"),
     "train_s": Metric(NUMBER, LOWER, ("", "%"), "seconds of training alone (summary.json)"),
-    "oq": Metric(NUMBER, HIGHER, ("", "%"), "Occam Quotient of ckpt.pt at its best_val_loss"),
-    "revert_ms": Metric(OWN, "", ("ms", ""), "ms to restore the before-run's weights, held in memory; median of 20"),
+    "oq": Metric(NUMBER, HIGHER, ("", "%"), "Occam Quotient of ckpt.pt at the val loss of its own weights"),
+    "revert_ms": Metric(OWN, "", ("ms", ""), "ms to roll back to the before-run's weights, held in memory; median of 20"),
 }
 # architecture_v2.md's own words: "Can revert in < 10ms", "Added params < 5% of base", "Val loss improves by > 2%".
 WORDS = {"can_revert_in": "revert_ms"}
@@ -142,4 +145,9 @@ def _amount(name: str, metric: Metric, rest: str) -> tuple[float, str]:
         hint = f" (did you mean {close}?)" if close else nearest(unit, metric.units)
         allowed = " or ".join(known or "no unit" for known in metric.units)
         raise UsageError(f"{name} takes {allowed}, got {unit or 'no unit'}{hint}")
-    return float(amount["number"]), unit
+    limit = float(amount["number"])
+    if not math.isfinite(limit):
+        raise UsageError(f"{name} needs a number that is not larger than {sys.float_info.max:.0e}, got {amount['number']}")
+    if metric.kind == SHARE and not unit and abs(limit) > 1:
+        raise UsageError(f"{name} is a share: without % its limit is from -1 to 1, got {limit:g} (did you mean {limit:g} %?)")
+    return limit, unit

@@ -1,11 +1,13 @@
 """Document: one YAML file as plain data, strictly read, with the line of every value.
 
-No anchors, aliases or tags, at most 64 KiB and 16 levels. Every error names file, line, what was given and what is allowed.
+No anchors, aliases or tags, at most 64 KiB and 16 levels, numbers of at most 100 characters, and no character that a terminal
+would act on. Every error names file, line, what was given and what is allowed.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,8 +19,10 @@ from .plugins import Param, ParameterError
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 16  # nested collections; a preset needs five
-# A number that YAML 1.1 takes for text, such as 1e-3.
-BARE_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+MAX_DIGITS = 100  # characters of a number; Python refuses integers of more than 4300 digits in words of its own
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+# A number that YAML 1.1 takes for text, such as 1e-3. Each text matches in one way at most, so a long one takes no long time.
+BARE_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
 # Part of what PyYAML says -> what to do about it.
 FIXES = {
     "'\\t'": "indent with spaces, not with a tab",
@@ -33,6 +37,14 @@ def shown(path: Path) -> str:
     """The path relative to the working directory where it lies inside, else in full."""
     full, here = path.absolute(), Path.cwd()
     return str(full.relative_to(here)) if full.is_relative_to(here) else str(full)
+
+
+def unprintable(text: str, also: str = "") -> str:
+    """The first character of the text that is neither seen nor a space, '' where there is none; those in `also` are let pass.
+
+    Terminals act on such characters: escapes clear the screen, marks of direction turn a line round.
+    """
+    return next((c for c in text if not (c.isprintable() or c in also or unicodedata.category(c) == "Zs")), "")
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -73,6 +85,9 @@ class Document:
         except UnicodeDecodeError as error:
             line, byte = self.raw[: error.start].count(b"\n") + 1, self.raw[error.start]
             raise PresetError(f"not UTF-8: byte {byte:#04x}; save the file as UTF-8 ({shown(path)}:{line})") from error
+        except yaml.reader.ReaderError as error:
+            line = self.raw.decode("utf-8-sig")[: error.position].count("\n") + 1
+            raise self._unprintable("a preset is plain text", chr(error.character), line) from error
         except (yaml.YAMLError, ValueError) as error:
             raise self._syntax_error(error) from error
 
@@ -105,9 +120,23 @@ class Document:
             return self._plain_mapping(node, at)
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(item, (*at, i)) for i, item in enumerate(node.value)]
-        if isinstance(node, yaml.ScalarNode) and node.style is None and BARE_NUMBER.fullmatch(node.value):
-            return float(node.value)
-        return self._loader.construct_object(node)
+        return self._plain_scalar(node)
+
+    def _plain_scalar(self, node: yaml.Node) -> Any:
+        line = node.start_mark.line + 1
+        if refused := unprintable(node.value, also="\n\t"):
+            raise self._unprintable("a text must be printable", refused, line)
+        is_bare = isinstance(node, yaml.ScalarNode) and node.style is None and BARE_NUMBER.fullmatch(node.value)
+        if (is_bare or node.tag in NUMBERS) and len(node.value) > MAX_DIGITS:
+            got = f"got {len(node.value)}, {node.value[:12]}..."
+            raise PresetError(f"a number may have at most {MAX_DIGITS} characters, {got} ({shown(self.path)}:{line})")
+        try:
+            return float(node.value) if is_bare else self._loader.construct_object(node)
+        except ValueError as error:  # a date that the calendar has not
+            raise PresetError(f"not a readable preset: {error}, got {node.value!r} ({shown(self.path)}:{line})") from error
+
+    def _unprintable(self, rule: str, got: str, line: int) -> PresetError:
+        return PresetError(f"{rule}, got the character {got!r}; take it out ({shown(self.path)}:{line})")
 
     def _plain_mapping(self, node: yaml.MappingNode, at: tuple[Any, ...]) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -116,6 +145,8 @@ class Document:
             line = key_node.start_mark.line + 1
             if not isinstance(key, str):
                 raise PresetError(f"a key must be a word, got a collection ({shown(self.path)}:{line})")
+            if refused := unprintable(key):
+                raise self._unprintable("a key must be printable and on one line", refused, line)
             if key in values:
                 raise PresetError(f"{key!r} is given twice, first on line {self.lines[*at, key]} ({shown(self.path)}:{line})")
             self.lines[*at, key] = line
@@ -163,6 +194,12 @@ class Document:
             except ParameterError as error:
                 self.fail((*path, *error.path), str(error))
         return checked
+
+    def one_line(self, path: tuple[Any, ...], what: str) -> None:
+        """Fails for a text at `path` that goes over several lines; what is no text, or not there, is let pass."""
+        value = self.at(path)
+        if isinstance(value, str) and (refused := unprintable(value)):
+            self.fail(path, f"{what} must be on one line, got the character {refused!r} in {value[:60]!r}")
 
     def fail(self, path: tuple[Any, ...], message: str) -> NoReturn:
         """Raises PresetError with the file and the line of `path`, or of what holds it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .errors import WorldError
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write beside `path`, flush to disk, then rename over it: readers see the old file or the new one, never a part."""
@@ -14,6 +16,16 @@ def write_whole(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def check_target(flag: str, path: Path) -> None:
+    """Before the work is done whose result goes there: raises WorldError where the file that `flag` names cannot be written."""
+    if path.is_dir():
+        raise WorldError(f"{flag} {path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise WorldError(f"{flag} {path} cannot be written: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise WorldError(f"{flag} {path} cannot be written: no permission in {path.parent}; name another place")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -25,6 +25,7 @@ STEP_FIELDS = (
     "grad_norm",
     "update_rate",
 )
+KEYS = ({"event", "iter"}, {"decision", "reason_code", "iter_num"})  # of a journal's event, of a decision
 
 
 class Lines:
@@ -104,15 +105,32 @@ class DecisionLog(Lines):
 
 
 def read(path: Path, event: str | None = None) -> Iterator[dict[str, Any]]:
-    """The events of a journal in order, all or of one kind. A torn last line (a killed run) ends it quietly."""
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                return
-            if event is None or entry["event"] == event:
+    """The events of a journal in order, all or of one kind; or the lines of a log of decisions.
+
+    A last line without its end (a killed run, or one that writes it now) is left out. Raises CheckpointError with file and
+    line for any other that is no event and no decision.
+    """
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            entry = _entry(line)
+            if entry is None:
+                if not line.endswith(b"\n"):
+                    return
+                raise CheckpointError(
+                    f"{path}:{number} is damaged: neither an event nor a decision; put the file back from a copy"
+                )
+            if event is None or entry.get("event") == event:
                 yield entry
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """What a line holds; None for what this program does not write."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_known = isinstance(found, dict) and any(keys <= found.keys() for keys in KEYS)
+    return found if is_known else None
 
 
 def _plain(value: Any) -> Any:

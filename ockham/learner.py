@@ -18,7 +18,7 @@ from .data import Batch
 from .distributed import Ranks, gradients
 from .ledger import BACKWARD, FORWARD, Ledger
 from .optim.averages import evaluated_weights, kind_of, slow_weights
-from .optim.saved import load_state
+from .optim.saved import groups_of, load_state
 from .plugins import OckhamGatePlugin, PluginHost
 from .precision import Precision
 from .quotient import Footprint
@@ -69,6 +69,7 @@ class OckhamLearner:
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.host = PluginHost([OckhamGatePlugin(surprise_threshold=surprise_threshold)]) if host is None else host
         self.anchor = anchor or Anchor(self.parameters)
+        self.anchor.keeps_displacement = True  # only `_apply` writes the weights
         self.schedule, self.clock = schedule or (lambda tick: self.base_lrs[0]), clock
         self.average = average
         self.lambda_ockham, self.surprise_threshold = lambda_ockham, surprise_threshold
@@ -84,6 +85,7 @@ class OckhamLearner:
         self.consolidated_at = 0
         self.nonfinite_in_a_row = 0
         self.drift, self.grad_norm = 0.0, 0.0  # of the last step
+        self.learning_rate = self.base_lrs[0]  # of the last update
 
     def step(self, batch: Batch | Sequence[Batch], domains: Mapping[str, float] | None = None) -> OccamContext:
         """One iteration on a batch, or on a list of micro-batches whose accepted gradients are averaged.
@@ -167,7 +169,7 @@ class OckhamLearner:
 
     def evaluated_context(self, val_loss: float, drift: float) -> OccamContext:
         """What a memory judges: the state now, `val_loss` its task loss, `drift` that after its last step."""
-        ctx = self._context(self.optimizer.param_groups[0]["lr"], val_loss, ())
+        ctx = self._context(self.learning_rate, val_loss, ())
         ctx.complexity_cost = drift if self.anchor.in_force else 0.0
         ctx.metrics["drift"] = drift
         return ctx
@@ -219,7 +221,7 @@ class OckhamLearner:
         factor = ctx.learning_rate / self.base_lrs[0] if self.base_lrs[0] else 0.0
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = base * factor
-        self.optimizer.param_groups[0]["lr"] = ctx.learning_rate  # exact, not through the quotient
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate = ctx.learning_rate  # exact, not through the quotient
         self.requested.remember(ctx.requests)
         self.precision.scaler.step(self.optimizer)
         self.requested.limit_update(ctx)
@@ -304,6 +306,8 @@ class OckhamLearner:
         if state["optimizer_type"] != kind_of(self.optimizer):
             raise ValueError(f"saved by {state['optimizer_type']}, this is {kind_of(self.optimizer)}")
         load_state(self.optimizer, state["optimizer"])
+        saved = state["optimizer"]
+        self.learning_rate = groups_of(saved.get("base_optimizer", saved))[0]["lr"]  # Lookahead's are its base's
         if self.average is not None and state["average"] is not None:  # else it begins here
             self.average.load_state_dict(state["average"])
         self.anchor.load_state_dict(state["anchor"])

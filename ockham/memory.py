@@ -14,15 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from . import checkpoint, pareto
 from .context import OccamContext
-from .errors import CheckpointError, ConfigError, ShapeError, nearest
+from .errors import CheckpointError, ConfigError, OckhamError, nearest
+from .keeper import Keeper, ModelKeeper
 from .pareto import VERSION, ModelSnapshot, read_index, write_index
-from .quotient import active_parameters, performance, relative_improvement, storage_bytes
+from .quotient import MB, active_parameters, performance, relative_improvement, storage_bytes
 
 ACCEPTED_FIRST_VALID = "ACCEPTED_FIRST_VALID"
 ACCEPTED_OQ_IMPROVEMENT = "ACCEPTED_OQ_IMPROVEMENT"
@@ -53,61 +54,6 @@ class Verdict:
         return dataclasses.asdict(self)
 
 
-class Keeper(Protocol):
-    """Who can give a complete state (weights, optimizer, anchor, plugins, …) and go back to one.
-
-    On disk the state is a checkpoint: tensors and plain types, `model` and `model_args` among them.
-    """
-
-    def capture(self) -> dict[str, Any]:
-        """The state now; its tensors may be the live ones."""
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to `state`, whose tensors may be kept: they are the keeper's own."""
-
-
-class ModelKeeper:
-    """Keeps a bare model's weights and buffers, and no more. What stands in for them at a rollback is allocated beforehand."""
-
-    def __init__(self, model: nn.Module):
-        self.model = model
-        self.spare: dict[str, Tensor] | None = None
-
-    def capture(self) -> dict[str, Any]:
-        """The live weights, under a checkpoint's keys."""
-        return {"model": self.model.state_dict(), "model_args": getattr(self.model, "model_args", dict)()}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Copy the weights in. Raises ShapeError, before anything has changed, when they are another model's."""
-        for live, saved in self._pairs(state["model"]):
-            live.copy_(saved)
-
-    def prepare(self) -> None:
-        """Allocate what `exchange` needs."""
-        if self.spare is None:
-            self.spare = copy.deepcopy(self.model.state_dict())
-
-    def exchange(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """`restore`, and give what was there, until the next exchange."""
-        self.prepare()
-        spares = [spare for _, spare in self._pairs(self.spare or {})]
-        for (live, saved), spare in zip(self._pairs(state["model"]), spares, strict=True):
-            spare.copy_(live)
-            live.copy_(saved)  # at once, while the processor still has it at hand: a fifth faster than one after the other
-        return {"model": self.spare}
-
-    def _pairs(self, saved: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """(live, saved) tensors by name, tied ones once."""
-        live = self.model.state_dict()
-        mine, its = ({k: (t.shape, t.dtype) for k, t in tensors.items()} for tensors in (live, saved))
-        if wrong := [k for k in {**mine, **its} if mine.get(k) != its.get(k)]:
-            k = wrong[0]
-            raise ShapeError(
-                f"the snapshot is of another model: {k} is {its.get(k, 'missing')} there, {mine.get(k, 'missing')} here"
-            )
-        return list({(t.data_ptr(), t.shape) if t.numel() else k: (t, saved[k]) for k, t in live.items()}.values())
-
-
 class OckhamMemory:
     """Judges states by three gates, in this order, and keeps those that are saved.
 
@@ -115,10 +61,11 @@ class OckhamMemory:
     improvement of the Occam Quotient over the previous snapshot ≥ min_oq_improvement. None turns a gate off; a loss or
     complexity cost that is no finite number ≥ 0 never passes.
 
-    With `folder` snapshots are files, else they are held in memory. Over `max_snapshots` or `max_bytes` (0 = no cap) the
-    oldest off the Pareto frontier goes first, then the oldest on it, never the newest. Under several ranks all make the same
-    calls and decide alike; only the one with `writes` touches the disk. `consolidate_on_accept` is for the training program:
-    an accepted state becomes the anchor. Raises ConfigError for values out of range.
+    With `folder` snapshots are files, else they are held in memory. Over `max_snapshots` or `max_mb` (10⁶ bytes of tensors;
+    0 = no cap) the oldest off the Pareto frontier goes first, then the oldest on it, never the newest. Under several ranks all
+    make the same calls and decide alike; only the one with `writes` touches the disk. `consolidate_on_accept` is for the
+    training program: an accepted state becomes the anchor. A preset's memory block fits as it is:
+    OckhamMemory(**load_preset(name).memory). Raises ConfigError for values out of range, and for a folder that is a file.
     """
 
     def __init__(
@@ -129,7 +76,7 @@ class OckhamMemory:
         *,
         folder: Path | None = None,
         max_snapshots: int = 5,
-        max_bytes: int = 0,
+        max_mb: float = 0.0,
         consolidate_on_accept: bool = False,
         keeper: Keeper | None = None,
         writes: bool = True,
@@ -137,11 +84,11 @@ class OckhamMemory:
         self.quality_threshold = _checked("quality_threshold", quality_threshold, 0)
         self.complexity_threshold = _checked("complexity_threshold", complexity_threshold, 0)
         self.min_oq_improvement = _checked("min_oq_improvement", min_oq_improvement, -math.inf)
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else _folder(folder)
         if self.folder and writes and (self.folder / "index.json").exists():
             raise ConfigError(f"{folder} holds snapshots already; OckhamMemory.open(folder) goes on with them")
         self.max_snapshots = _checked("max_snapshots", max_snapshots, 1, (int,))
-        self.max_bytes = _checked("max_bytes", max_bytes, 0, (int,))
+        self.max_mb = _checked("max_mb", max_mb, 0, (int, float))
         self.consolidate_on_accept, self.keeper, self.writes = consolidate_on_accept, keeper, writes
         self.snapshots: list[ModelSnapshot] = []  # oldest first
         self.latest: ModelSnapshot | None = None  # the last one saved: what the next decision is compared with
@@ -154,7 +101,7 @@ class OckhamMemory:
     def open(cls, folder: Path, **options: Any) -> OckhamMemory:
         """The memory whose snapshots lie in `folder`, empty where there are none. Raises CheckpointError; see `read_index`."""
         memory = cls(**options)
-        memory.folder = Path(folder)
+        memory.folder = _folder(folder)
         if (memory.folder / "index.json").exists():
             memory.snapshots = read_index(memory.folder)
             memory.latest = memory.snapshots[-1] if memory.snapshots else None
@@ -221,15 +168,27 @@ class OckhamMemory:
         state = {**keeper.capture(), **({} if self.keeper else {"iter_num": ctx.iter_num})}
         id = self._new_id(ctx.iter_num)
         path = self.folder / f"{id}.pt" if self.folder else None
-        held = self._put_down(state, path)
-        if held is not None and isinstance(keeper, ModelKeeper):
+        if path is None:
+            state = copy.deepcopy(state)
+        if path is None and isinstance(keeper, ModelKeeper):
             keeper.prepare()
-        params = ctx.model_params or active_parameters(model)
-        snapshot = ModelSnapshot.of(ctx, id=id, params=params, bytes=storage_bytes(state), path=path, state=held)
-        self.snapshots.append(snapshot)
-        self.latest = snapshot
-        self._drop(self._over_the_caps())
+        figures = {"params": ctx.model_params or active_parameters(model), "bytes": storage_bytes(state)}
+        snapshot = ModelSnapshot.of(ctx, id=id, path=path, state=None if path else state, **figures)
+        before = self.snapshots, self.latest
+        self.snapshots, self.latest = [*self.snapshots, snapshot], snapshot
+        gone = self._over_the_caps()
+        state["memory"] = self.state_dict()  # with this snapshot in it: who goes back to it knows what was known then
+        try:
+            self._put_down(state, path)
+        except OckhamError:
+            self.snapshots, self.latest = before
+            raise
+        self._drop(gone)
         return snapshot
+
+    def is_over_cap(self, bytes: int) -> bool:
+        """Whether that many are more than `max_mb` allows."""
+        return 0 < round(self.max_mb * MB) < bytes
 
     def add_candidate(
         self, model: nn.Module, loss: float, complexity_cost: float = 0.0, params: int = 0, iter_num: int = 0
@@ -245,9 +204,10 @@ class OckhamMemory:
         max_complexity: float = math.inf,
         max_params: float = math.inf,
     ) -> ModelSnapshot | None:
-        """The best snapshot of the Pareto frontier within the limits: the least loss, or the least sum of (loss, complexity
-        cost, parameters) under `weights`; see `pareto.choose`. None where nothing is within."""
-        return pareto.choose(self.snapshots, weights, (max_loss, max_complexity, max_params))
+        """The best snapshot within the limits, on the Pareto frontier of those whose state is there: the least loss, or the
+        least sum of (loss, complexity cost, parameters) under `weights`; see `pareto.choose`. None where nothing is within."""
+        there = [s for s in self.snapshots if s.is_available]
+        return pareto.choose(there, weights, (max_loss, max_complexity, max_params))
 
     def frontier(self) -> list[ModelSnapshot]:
         """The snapshots that no other dominates, oldest first."""
@@ -342,22 +302,21 @@ class OckhamMemory:
         again = next(n for n in range(1, len(taken) + 2) if (base if n == 1 else f"{base}-{n}") not in taken)
         return base if again == 1 else f"{base}-{again}"
 
-    def _put_down(self, state: dict[str, Any], path: Path | None) -> dict[str, Any] | None:
-        """Write the state, or give a copy to hold."""
+    def _put_down(self, state: dict[str, Any], path: Path | None) -> None:
+        """Write the state, where it is to be a file."""
         if path is None:
-            return copy.deepcopy(state)
+            return
         missing = [key for key in ("model", "model_args") if key not in state]
         if missing:
             raise ConfigError(f"the keeper's state needs 'model' and 'model_args' to be a file, it lacks {', '.join(missing)}")
         if self.writes:
             checkpoint.save(state, path)
-        return None
 
     def _over_the_caps(self) -> list[ModelSnapshot]:
         """Take from the list what is too many or too large."""
         gone: list[ModelSnapshot] = []
         while len(self.snapshots) > 1 and (
-            len(self.snapshots) > self.max_snapshots or 0 < self.max_bytes < sum(s.bytes for s in self.snapshots)
+            len(self.snapshots) > self.max_snapshots or self.is_over_cap(sum(s.bytes for s in self.snapshots))
         ):
             gone.append(pareto.first_to_go(self.snapshots))
             self.snapshots = [s for s in self.snapshots if s is not gone[-1]]
@@ -387,6 +346,12 @@ def revert_ms(memory: OckhamMemory, snapshot: ModelSnapshot, repeats: int = 20) 
     return statistics.median(taken)
 
 
+def _folder(path: Path) -> Path:
+    if Path(path).exists() and not Path(path).is_dir():
+        raise ConfigError(f"snapshots go into a folder, and {path} is a file; move it away, or choose another place")
+    return Path(path)
+
+
 def _passes(value: float, threshold: float | None) -> bool:
     return math.isfinite(value) and 0 <= value <= (math.inf if threshold is None else threshold)
 
@@ -395,5 +360,5 @@ def _checked(name: str, value: Any, low: float, kind: tuple[type, ...] = (int, f
     is_right = isinstance(value, kind) and not isinstance(value, bool)
     if is_right and (value is None or (math.isfinite(value) and value >= low)):
         return value
-    wanted = "a finite number, or None for no gate" if float in kind else "a whole number"
+    wanted = {3: "a finite number, or None for no gate", 2: "a finite number", 1: "a whole number"}[len(kind)]
     raise ConfigError(f"{name} must be {wanted}{'' if low == -math.inf else f', >= {low}'}, got {value!r}")

@@ -9,6 +9,7 @@ from .document import Document
 from .plugins import (
     CompressorPlugin,
     EQPlugin,
+    KLWatchdogPlugin,
     LimiterPlugin,
     LoggerPlugin,
     OccamPlugin,
@@ -126,10 +127,31 @@ def _nothing(preset: Preset, plugins: list[OccamPlugin]) -> Found:
             yield _at(index, "drive"), f"{saturation.name} adds no noise: drive is 0"
 
 
+def _no_anchor(preset: Preset, plugins: list[OccamPlugin]) -> Found:
+    if preset.tags and "scratch" not in preset.tags:
+        return
+    for index, dog in _of(KLWatchdogPlugin, plugins):
+        yield (
+            ("plugins", index),
+            f"{dog.name} measures nothing from scratch until an anchor is in force: give --anchor.penalize=always there,"
+            f" or tag the preset finetune",
+        )
+
+
 def _logger_last(preset: Preset, plugins: list[OccamPlugin]) -> Found:
     for index, logger in _of(LoggerPlugin, plugins):
         if later := [plugin.name for plugin in plugins[index + 1 :] if plugin.enabled]:
             yield ("plugins", index), f"{logger.name} does not see what {', '.join(later)} change at the step's end: put it last"
 
 
-RULES: tuple[Rule, ...] = (_gates, _no_gate, _after_the_gate, _price, _loss_threshold, _ceilings, _nothing, _logger_last)
+RULES: tuple[Rule, ...] = (
+    _gates,
+    _no_gate,
+    _after_the_gate,
+    _price,
+    _loss_threshold,
+    _ceilings,
+    _nothing,
+    _no_anchor,
+    _logger_last,
+)

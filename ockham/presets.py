@@ -42,9 +42,9 @@ HYPERPARAMETERS = (
     Param("consolidate_interval", None, "iterations from one consolidation to the next; 0 = never", int, low=0),
 )
 MEMORY = (
-    Param("quality_threshold", None, "largest loss that is accepted, nats/token", low=0),
-    Param("complexity_threshold", None, "largest complexity_cost that is accepted", low=0),
-    Param("min_oq_improvement", None, "least relative improvement of the Occam Quotient"),
+    Param("quality_threshold", None, "largest loss that is accepted, nats/token; null = any", float | None, low=0),
+    Param("complexity_threshold", None, "largest complexity_cost that is accepted; null = any", float | None, low=0),
+    Param("min_oq_improvement", None, "least relative improvement of the Occam Quotient; null = any", float | None),
     Param("max_snapshots", None, "snapshots kept", int, low=1),
     Param("max_mb", None, "bytes of all snapshots, MB; 0 = no cap", low=0),
     Param("consolidate_on_accept", None, "an accepted state becomes the anchor", bool),
@@ -66,7 +66,7 @@ class Preset:
     tags: tuple[str, ...]
     hyperparameters: dict[str, Any]  # those of the file, among HYPERPARAMETERS
     specs: tuple[Spec, ...]  # plain: type, name, enabled, params (all of them, defaults filled in)
-    memory: dict[str, float] | None  # thresholds
+    memory: dict[str, Any] | None  # thresholds, as OckhamMemory takes them
     path: Path
     sha256: str  # of the file's bytes
     package: dict[str, Any] | None = None  # of a packed preset: author, tested_with, needs, sha256 of the content
@@ -88,6 +88,17 @@ class Preset:
 def preset_names() -> list[str]:
     """The presets that can be asked for by name."""
     return sorted(p.stem for p in PRESETS_DIR.glob("*.yaml"))
+
+
+def usable_presets() -> tuple[list[Preset], dict[str, PresetError]]:
+    """The presets in presets/ that can be read, and of the others by name why not."""
+    usable, errors = [], {}
+    for name in preset_names():
+        try:
+            usable.append(load_preset(name))
+        except PresetError as error:
+            errors[name] = error
+    return usable, errors
 
 
 def preset_path(name: str) -> Path:
@@ -138,9 +149,12 @@ def read_preset(document: Document, overrides: Mapping[str, Mapping[str, Any]] |
     tags = content.get("tags") or []
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         document.fail(("tags",), f"tags must be a list of words, got {tags!r}")
+    for index in range(len(tags)):
+        document.one_line(("tags", index), "a tag")
     for key in ("name", "description"):
         if not isinstance(content.get(key, ""), str):
             document.fail((key,), f"{key} must be text, got {content[key]!r}")
+    document.one_line(("name",), "name")
     return Preset(
         name=path.stem,
         title=content.get("name", path.stem),
@@ -168,10 +182,12 @@ def _package(document: Document) -> dict[str, Any]:
         if key in ("author", "sha256"):
             if not isinstance(value, str):
                 document.fail(("package", key), f"package.{key} must be text, got {value!r}")
+            document.one_line(("package", key), f"package.{key}")
             continue
         for name, text in document.mapping(("package", key), None, "name").items():
             if not isinstance(text, str):
                 document.fail(("package", key, name), f"package.{key}.{name} must be text, got {text!r}")
+            document.one_line(("package", key, name), f"package.{key}.{name}")
     return package
 
 
@@ -258,6 +274,7 @@ def _spec(document: Document, at: tuple[Any, ...], entry: Mapping[str, Any], hyp
     name = entry.get("name", cls.name)
     if not isinstance(name, str) or not name or "/" in name:
         document.fail((*at, "name"), f"a plugin's name must be text without '/', got {name!r}")
+    document.one_line((*at, "name"), "a plugin's name")
     params = document.mapping((*at, "params"), None, "parameter") if entry.get("params") is not None else {}
     shared = [p.name for p in cls.PARAMS if p.name in ("surprise_threshold", "target_update_rate")]
     filled = {k: hyperparameters[k] for k in shared if k in hyperparameters} | params

@@ -32,7 +32,11 @@ What is to be done, and where.
 Open.
 """
 TITLE = re.compile(r"# ODR-(?P<number>\d+): *(?P<title>.+)")
-ITEM = re.compile(r"(?P<bullet>\s*[-*+] )\[(?P<box>[ xX])\] (?P<text>.*?)(?P<figure> \(measured: [^()]*\))?\s*")
+ITEM = re.compile(
+    r"(?P<bullet>\s*(?:(?:[-*+]|\d+[.)])\s+)?)\[(?P<box>[ xX])\] (?P<text>.*?)(?P<figure> \(measured: [^()]*\))?\s*"
+)
+MEANT = re.compile(r"\s*(?:[-*+•‣◦–—]|\d+[.)])\s|.*\[[\sxX]*\](?!\()")  # what is laid out as a constraint, well or not
+FENCE = re.compile(r" {0,3}(?P<mark>`{3,}(?=[^`]*$)|~{3,})(?P<info>.*)")
 DECISION = re.compile(r"OQ Delta: (?P<delta>\S+) → (?P<decision>KEEP|REVERT)")
 WRITTEN = re.compile(rf"Open\.|{DECISION.pattern}|Closed \d{{4}}-\d\d-\d\d: .*")  # lines of the outcome that are ours
 NAME = re.compile(r"ODR-(\d+)-.*\.md")
@@ -99,15 +103,31 @@ class Record:
             raise self._error(f"a record begins with `# ODR-001: Title`, got {self.lines[first]!r}", first)
         self.number, self.title = int(title["number"]), title["title"].strip()
         self._sections()
-        self.constraints = [self._constraint(i) for i in self._body(CONSTRAINTS) if re.match(r"\s*[-*+] ", self.lines[i])]
+        code = self._fenced()
+        self.constraints = [self._constraint(i) for i in self._body(CONSTRAINTS) if i not in code and MEANT.match(self.lines[i])]
 
     def _error(self, message: str, index: int) -> UsageError:
         return UsageError(f"{message} ({self.path}:{index + 1})")
 
+    def _fenced(self) -> set[int]:
+        """The lines of fenced code, fences included. Raises UsageError for a fence that is never closed."""
+        found, mark, opened = set[int](), "", 0
+        for i, line in enumerate(self.lines):
+            fence = FENCE.fullmatch(line)
+            if mark or fence:
+                found.add(i)
+            if not mark:
+                mark, opened = (fence["mark"], i) if fence else ("", 0)
+            elif fence and fence["mark"].startswith(mark) and not fence["info"].strip():
+                mark = ""
+        if mark:
+            raise self._error(f"this code block has no closing {mark}: what comes after it would not be read", opened)
+        return found
+
     def _sections(self) -> dict[str, int]:
         """The line of each section's heading; raises UsageError where one is missing or there twice."""
         found: dict[str, int] = {}
-        headings = [(i, line[3:].strip()) for i, line in enumerate(self.lines) if line.startswith("## ")]
+        headings = [(i, self.lines[i][3:].strip()) for i in self._headings()]
         for i, name in headings:
             if name in found and name in SECTIONS:
                 raise self._error(f"section '## {name}' is there twice", i)
@@ -118,10 +138,14 @@ class Record:
                 raise UsageError(f"section '## {name}' is missing{hint} ({self.path})")
         return found
 
+    def _headings(self) -> list[int]:
+        code = self._fenced()
+        return [i for i, line in enumerate(self.lines) if line.startswith("## ") and i not in code]
+
     def _body(self, section: str) -> range:
         """The lines between a section's heading and the next one."""
         start = self._sections()[section] + 1
-        end = next((i for i in range(start, len(self.lines)) if self.lines[i].startswith("## ")), len(self.lines))
+        end = next((i for i in self._headings() if i >= start), len(self.lines))
         return range(start, end)
 
     def _constraint(self, index: int) -> Line:

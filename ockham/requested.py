@@ -193,12 +193,16 @@ class Requested:
                 self._measure_kl(anchor)
 
     def _warn(self, ctx: OccamContext, anchor: Anchor) -> None:
-        if ctx.requests.probe_kl and anchor.penalize == "never" and not self.has_warned:
-            self.has_warned = True
-            ctx.notices.append(
-                "a plugin asks for the KL to the anchor, but anchor.penalize=never, so none is ever in force and none is "
-                "measured; set anchor.penalize to auto or always"
-            )
+        if not ctx.requests.probe_kl or anchor.in_force or self.has_warned:
+            return
+        self.has_warned = True
+        ctx.notices.append(
+            "a plugin asks for the KL to the anchor, but anchor.penalize=never, so none is ever in force and none is "
+            "measured; set anchor.penalize to auto or always"
+            if anchor.penalize == "never"
+            else "a plugin asks for the KL to the anchor, but none is in force yet (anchor.penalize=auto, from scratch), so none "
+            "is measured until validation stops improving; anchor.penalize=always has one from the start"
+        )
 
     @contextlib.contextmanager
     def _undisturbed(self) -> Iterator[None]:

@@ -1,11 +1,10 @@
-"""A run's folder: checkpoints, journal and summary of one run, and how a run is opened, resumed, rolled back and ended."""
+"""A run: its checkpoints, journal and summary, and how it is opened, resumed, rolled back and ended."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,65 +13,19 @@ from typing import Any
 import torch
 
 from . import checkpoint
-from .audit.place import own_json
 from .context import OccamContext
-from .errors import CheckpointError, ConfigError, TrainingError
+from .errors import CheckpointError, TrainingError
 from .evaluation import Evaluation
 from .files import write_text
-from .journal import DecisionLog, Journal
+from .journal import Journal
+from .judged import Judged, figures
 from .learner import OckhamLearner
 from .memory import OckhamMemory
+from .returns import Returns
+from .runfiles import check_free, claim, holds_run
 
-RUN_FILES = (
-    "ckpt.pt",
-    "last.pt",
-    "start.pt",
-    "journal.jsonl",
-    "decisions.jsonl",
-    "config.yaml",
-    "audit.md",
-    "audit.json",
-    "summary.json",
-    "report.html",
-    "job.json",
-)
-RUN_FOLDERS = ("memory", "tensorboard", "wandb")
+__all__ = ["Run", "check_free", "claim", "holds_run"]
 FLUSH_EVERY_S = 2.0
-MAX_RETURNS = 3
-
-
-def holds_run(out_dir: Path) -> bool:
-    """Whether a folder has a run's checkpoints or journal."""
-    return any((out_dir / name).exists() for name in ("ckpt.pt", "last.pt", "journal.jsonl"))
-
-
-def check_free(out_dir: Path) -> None:
-    """Raises ConfigError for a folder that holds a run, or a sweep, whose jobs are folders in it."""
-    if holds_run(out_dir):
-        raise ConfigError(
-            f"out_dir {out_dir} already holds a run: --init_from=resume goes on with it, --overwrite=True replaces it, "
-            f"another --out_dir keeps it"
-        )
-    if (out_dir / "sweep.json").exists():
-        raise ConfigError(
-            f"out_dir {out_dir} holds a sweep: -m --init_from=resume goes on with it, another --out_dir keeps the run apart"
-        )
-
-
-def claim(out_dir: Path, overwrite: bool) -> None:
-    """Make an empty run folder; with `overwrite` by removing a run's own files. Raises ConfigError where it is not free."""
-    if not overwrite:
-        check_free(out_dir)
-    elif holds_run(out_dir):
-        for path in (own_json(out_dir), *(out_dir / name for name in RUN_FILES)):  # the first is named in config.yaml
-            if path:
-                path.unlink(missing_ok=True)
-        for name in RUN_FOLDERS:
-            shutil.rmtree(out_dir / name, ignore_errors=True)
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"cannot make out_dir {out_dir}: {error}; choose another --out_dir") from error
 
 
 class Run:
@@ -102,10 +55,11 @@ class Run:
         self.drift = 0.0  # after the last step; an improving evaluation then moves the anchor
         self.wall_s_before = 0.0
         self.started = self.flushed = time.monotonic()
-        self.journal, self.decisions = Journal(None), DecisionLog(None)
+        self.journal = Journal(None)
         self.is_open = False
-        self.returns = (-1, 0)  # the iteration that plugins asked to go back to, and how often in a row
-        self.memory = memory
+        self.memory, self.judged, self.returns = memory, Judged(memory), Returns()
+        self.notices: list[str] = []  # of the last evaluation, for people
+        self.loop_before: dict[str, Any] | None = None  # during the last evaluation: what a snapshot holds in `loop`'s place
         if memory:
             memory.keeper = self
 
@@ -118,13 +72,12 @@ class Run:
 
     def begin(self) -> None:
         """Start a new journal."""
-        self._open(0, 0)
+        self._open({})
 
-    def _open(self, journal_bytes: int, decisions_bytes: int) -> None:
-        """The journal and, where there is a memory, the log of its decisions, as far as the checkpoint knows them."""
-        self.journal = Journal(self._main(self.out_dir / "journal.jsonl"), journal_bytes)
-        if self.memory:
-            self.decisions = DecisionLog(self._main(self.out_dir / "decisions.jsonl"), decisions_bytes)
+    def _open(self, loop: Mapping[str, Any]) -> None:
+        """The journal, and what is judged, as far as the checkpoint knows them."""
+        self.journal = Journal(self._main(self.out_dir / "journal.jsonl"), loop.get("journal_bytes", 0))
+        self.judged.open(self._main(self.out_dir / "decisions.jsonl"), loop)
         self.is_open = True
 
     def _main(self, path: Path) -> Path | None:
@@ -140,18 +93,22 @@ class Run:
 
     def capture(self) -> dict[str, Any]:
         """The complete state, its tensors the live ones; all ranks call it together."""
-        loop = {key: getattr(self, key) for key in self.LOOP}
-        written = {"journal_bytes": self.journal.flush(), "decisions_bytes": self.decisions.flush()}
         return {
             "format": checkpoint.FORMAT,
             "model": self.model.state_dict(),
             "evaluated": self._evaluated_in_its_place(),
             "model_args": self.model_args,
             "learner": self.learner.state_dict(),
-            "loop": {**loop, **written, "wall_s": self.wall_s, "memory": self.memory.state_dict() if self.memory else None},
+            "loop": self.loop_before or self._loop(),
             "rng": self.ranks.gather(checkpoint.random_state(self.ranks.device)),
             "config": self.config,
         }
+
+    def _loop(self) -> dict[str, Any]:
+        """The run's own part of a complete state, in plain values."""
+        own = {key: getattr(self, key) for key in self.LOOP}
+        written = {"journal_bytes": self.journal.flush(), **self.judged.state_dict()}
+        return {**own, **written, "returns": self.returns.state_dict(), "wall_s": self.wall_s}
 
     def _evaluated_in_its_place(self) -> dict[str, torch.Tensor] | None:
         """The weights that are evaluated where those are not the trained ones: averaged, or Lookahead's slow ones."""
@@ -167,6 +124,7 @@ class Run:
         self.learner.load_state_dict(state["learner"])
         self.learner.ledger.load_state_dict(paid)
         self.learner.iter_num, self.learner.updates = now, updates
+        self.drift = self.learner.drift
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Take over a complete state and cut the journal back to it; the model has its weights already.
@@ -191,9 +149,9 @@ class Run:
             setattr(self, key, state["loop"][key])
         self.wall_s_before = state["loop"]["wall_s"]
         checkpoint.restore_random_state(state["rng"][self.ranks.rank], self.ranks.device)
-        self._open(state["loop"]["journal_bytes"], state["loop"].get("decisions_bytes", 0))
-        if self.memory and state["loop"].get("memory"):
-            self.memory.load_state_dict(state["loop"]["memory"])
+        self._open(state["loop"])
+        if "returns" in state["loop"]:  # version 0.2.0 had none
+            self.returns.load_state_dict(state["loop"]["returns"])
         self.journal.write("resume", self.learner.iter_num)
 
     def roll_back(self) -> None:
@@ -203,7 +161,7 @@ class Run:
         """
         nonfinite = self.learner.nonfinite_in_a_row
         if self.rolled_back:
-            self.journal.close()
+            self.close()
             raise TrainingError(
                 f"{nonfinite} non-finite steps in a row at iteration {self.learner.iter_num}, again after a roll-back; "
                 f"lower the learning rate, add warm-up, or use dtype=bfloat16 or float32"
@@ -219,26 +177,24 @@ class Run:
         return back_to
 
     def return_to_kept(self, reason: str) -> int:
-        """Go back to the state that the memory accepted last, else to last.pt, as a plugin asks; the iteration it is from.
+        """Go back to an earlier state as a plugin asks, see `Returns`; the iteration it is from. Raises TrainingError.
 
-        Raises TrainingError where the same state has not helped MAX_RETURNS times: it would lead to the same place for ever.
+        What was measured on the state at hand, or is with the earlier one, is not judged again.
         """
-        kept = self.memory.latest if self.memory else None
-        state = self.memory.load(kept) if self.memory and kept and kept.is_available else checkpoint.load_complete(self.out_dir)
-        target = state["learner"]["counters"]["iter_num"]
-        self.returns = (target, self.returns[1] + 1) if self.returns[0] == target else (target, 1)
-        if self.returns[1] > MAX_RETURNS:
-            self.journal.close()
-            raise TrainingError(
-                f"{reason}; the state of iteration {target} has been gone back to {MAX_RETURNS} times already; "
-                f"lower the learning rate, raise lambda_ockham, or raise the plugin's threshold"
-            )
-        return self.return_to(state, "PLUGIN", message=reason)
+        try:
+            state = self.returns.next_state(self.memory, self.out_dir, reason)
+        except TrainingError:
+            self.close()
+            raise
+        back_to = self.return_to(state, "PLUGIN", message=reason)
+        self.learner.requested.results = {}
+        return back_to
 
     def record_step(self, ctx: OccamContext, seconds: float) -> None:
         """Journal a step, and what came with it."""
         self.train_s += seconds
         self.drift = ctx.metrics["drift"]
+        self.returns.heard(ctx)
         ledger = self.learner.ledger
         self.journal.step(ctx, ledger.tokens, ledger.units, seconds * 1e3)
         if ctx.consolidation_cause:
@@ -250,15 +206,18 @@ class Run:
             self.journal.flush()
 
     def record_evaluation(self, evaluation: Evaluation, is_last: bool = False) -> bool:
-        """Journal an evaluation, save ckpt.pt when it is the best, let the learner hear it; True when the penalty engaged.
+        """Journal an evaluation, let memory and learner hear it, save ckpt.pt when it is the best; True when the penalty engaged.
 
-        After the last one nothing is learned any more, so the learner is not told.
+        After the last one nothing is learned any more, so the learner is not told. A snapshot is taken when all the rest is done:
+        a run goes on from it as it went on then. That of the last evaluation is the state before it, so a run that goes on from
+        there evaluates again and tells the learner.
         """
+        self.loop_before = self._loop() if is_last and self.memory else None
         self.evaluated_at = self.learner.iter_num
-        self.final_evaluation = evaluation if is_last else None
+        self.final_evaluation, self.notices = evaluation if is_last else None, []
         self._journal_evaluation(evaluation)
-        if self.memory:
-            self._decide(self.memory, evaluation)
+        ctx = self.learner.evaluated_context(evaluation.val_loss, self.drift)
+        is_kept = self._judge(ctx, is_last)
         engaged = not is_last and self.learner.observe(evaluation.val_loss)
         if engaged:
             self.journal.write("engage", self.learner.iter_num, best_val_loss=self.learner.anchor.best_loss)
@@ -267,22 +226,28 @@ class Run:
             self.best_val_loss = evaluation.val_loss
         if improved or self.always_save:
             self.save_for_inference()
+        if self.memory and is_kept:
+            self._keep(self.memory, ctx)
+        self.loop_before = None
         return engaged
 
-    def _decide(self, memory: OckhamMemory, evaluation: Evaluation) -> None:
-        """Let the memory judge the state that was evaluated, and keep it if it passes."""
-        ctx = self.learner.evaluated_context(evaluation.val_loss, self.drift)
-        accepted, reason_code = memory.should_accept_update(ctx, memory.latest)
-        figures = memory.last.to_dict() if memory.last else {}
-        figures.pop("iter_num", None)
-        self.decisions.decision(ctx, reason_code, figures)
-        self.journal.write("memory", ctx.iter_num, **figures)
-        if not accepted:
-            return
-        memory.save_checkpoint(self.model, ctx)
-        if memory.consolidate_on_accept and self.learner.anchor.in_force:
+    def _judge(self, ctx: OccamContext, is_last: bool) -> bool:
+        """Whether the memory accepts the state that was evaluated; it then becomes the anchor, where that is asked for."""
+        verdict = self.judged.judge(ctx)
+        if verdict is None or self.memory is None:
+            return False
+        self.journal.write("memory", ctx.iter_num, **figures(verdict))
+        becomes_anchor = verdict.accepted and self.memory.consolidate_on_accept and self.learner.anchor.in_force
+        if becomes_anchor and not is_last:
             self.learner.consolidate(ctx)
             self.journal.write("consolidate", ctx.iter_num, cause="memory", alpha=1.0)
+        return verdict.accepted
+
+    def _keep(self, memory: OckhamMemory, ctx: OccamContext) -> None:
+        snapshot = memory.save_checkpoint(self.model, ctx)
+        if notice := self.judged.oversize(snapshot.bytes):
+            self.notices.append(notice)
+            self.journal.write("warning", ctx.iter_num, message=notice)
 
     def _journal_evaluation(self, evaluation: Evaluation) -> None:
         self.journal.write("eval", self.learner.iter_num, **dataclasses.asdict(evaluation))
@@ -334,11 +299,15 @@ class Run:
             "train_s": self.train_s,
         }
 
+    def close(self) -> None:
+        """Close the journal and the log of decisions."""
+        self.journal.close()
+        self.judged.log.close()
+
     def end(self, summary: Mapping[str, Any], reason: str) -> None:
         """Close the journal and write summary.json, with `stopped_by`: the reason of a run that did not come to its end."""
         self.journal.write("end", self.learner.iter_num, reason=reason)
-        self.journal.close()
-        self.decisions.close()
+        self.close()
         if self.ranks.is_main:
             stopped_by = None if reason == "done" else reason
             write_text(self.out_dir / "summary.json", json.dumps({**summary, "stopped_by": stopped_by}, indent=2) + "\n")

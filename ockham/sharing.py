@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import http.client
 import json
+import queue
 import re
 import ssl
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -30,7 +33,8 @@ from .plugins import PLUGINS
 from .plugins.entry import distribution_of
 
 TESTED_WITH = ("nanogpt-ockham", "torch")
-TIMEOUT_S = 20.0
+TIMEOUT_S = 20.0  # of one read
+TOTAL_S = 30.0  # of the whole download, redirects included
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -85,8 +89,7 @@ def install(source: str, name: str | None = None, sha256: str | None = None, for
     """
     is_url = "://" in source
     name = name or Path(urlsplit(source).path if is_url else source).stem
-    if not NAME.fullmatch(name):
-        raise UsageError(f"a preset's name is letters, digits, '_', '-' and '.', got {name!r}; give another: --as NAME")
+    check_name(name, "--as NAME")
     target = presets.PRESETS_DIR / f"{name}.yaml"
     if (target.exists() or target.is_symlink()) and not force:
         raise UsageError(f"{shown(target)} exists; give another name (--as NAME), or replace it (--force)")
@@ -100,6 +103,16 @@ def install(source: str, name: str | None = None, sha256: str | None = None, for
     target.unlink(missing_ok=True)  # a link would lead elsewhere
     write_whole(target, document.raw)
     return target, preset
+
+
+def check_name(name: str, given_by: str) -> None:
+    """Raises UsageError for a name that a preset cannot have, or that --preset would take for another one."""
+    if not NAME.fullmatch(name):
+        raise UsageError(f"a preset's name is letters, digits, '_', '-' and '.', got {name!r}; give another: {given_by}")
+    if name.lower() == "none":
+        raise UsageError(f"a preset cannot be called {name!r}: --preset=none means no rack; give another name: {given_by}")
+    if name.lower().endswith((".yaml", ".yml")):
+        raise UsageError(f"a preset's name is without .yaml, got {name!r}; give another: {given_by}")
 
 
 def readable(document: Document) -> presets.Preset:
@@ -125,17 +138,41 @@ def version_notes(preset: presets.Preset) -> list[str]:
 
 
 def fetch(url: str) -> bytes:
-    """What the https URL gives, at most MAX_BYTES. Raises UsageError for another scheme, WorldError when it fails."""
+    """What the https URL gives, at most MAX_BYTES within TOTAL_S. Raises UsageError for another scheme, WorldError when it fails.
+
+    A timeout of sockets holds for each read, so a host that sends byte by byte would hold us for days: a thread reads.
+    """
     if urlsplit(url).scheme.lower() != "https":
         raise UsageError(f"a preset is installed from a file or an https URL, got {url}")
+    answers: queue.SimpleQueue[bytes | WorldError] = queue.SimpleQueue()
+    threading.Thread(target=_download, args=(url, answers), daemon=True).start()
     try:
-        with opener().open(url, timeout=TIMEOUT_S) as answer:
-            raw: bytes = answer.read(MAX_BYTES + 1)
-    except (OSError, urllib.error.URLError) as error:
-        raise WorldError(f"cannot fetch {url}: {getattr(error, 'reason', None) or error}") from error
+        raw = answers.get(timeout=TOTAL_S)
+    except queue.Empty:
+        raise WorldError(f"cannot fetch {url}: it is not here after {TOTAL_S:g} s; try again, or install a file") from None
+    if isinstance(raw, WorldError):
+        raise raw
     if len(raw) > MAX_BYTES:
         raise PresetError(f"{url} is larger than {MAX_BYTES} bytes, the most a preset may have")
     return raw
+
+
+def _download(url: str, answers: queue.SimpleQueue[bytes | WorldError]) -> None:
+    """Puts what the URL gives, or why it gives nothing."""
+    try:
+        with opener().open(url, timeout=TIMEOUT_S) as answer:
+            answers.put(answer.read(MAX_BYTES + 1))
+    except WorldError as error:
+        answers.put(WorldError(str(error)))
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is the answer, too
+        answers.put(WorldError(f"cannot fetch {url}: {_seen(getattr(error, 'reason', None) or error)}"))
+
+
+def _seen(text: object) -> str:
+    """What a host said, with its control characters written out: a terminal would act on them."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def opener() -> urllib.request.OpenerDirector:
@@ -158,20 +195,21 @@ class HttpsRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if urlsplit(newurl).scheme.lower() != "https":
-            _refuse(req.full_url, newurl)
+            _refuse(req.full_url, newurl, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         place = headers.get("location") or headers.get("uri") or ""
         if urlsplit(place).scheme.lower() not in ("", "https"):  # the base class has an error of its own for some of these
-            _refuse(req.full_url, place)
+            _refuse(req.full_url, place, fp)
         return super().http_error_302(req, fp, code, msg, headers)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-def _refuse(url: str, place: str) -> NoReturn:
-    raise WorldError(f"{url} redirects to {place}, which is not https; refused")
+def _refuse(url: str, place: str, answer: Any) -> NoReturn:
+    answer.close()
+    raise WorldError(f"{_seen(url)} redirects to {_seen(place)}, which is not https; refused")
 
 
 def _dump(content: Mapping[str, Any]) -> str:

@@ -115,6 +115,7 @@ def test_state_inherits_the_mode_and_refuses_other_shapes():
 def test_a_kept_displacement_is_never_stale(tiny_model):
     model = tiny_model()
     anchor = Anchor(model.parameters(), "always")
+    anchor.keeps_displacement = True
     parameters = [p for p in model.parameters() if p.requires_grad]
 
     def penalty():

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from conftest import TINY
 
 from ockham.__main__ import main
-from ockham.check import conflicts, devices, probe
+from ockham.carried import PROBE_ROWS
+from ockham.check import PROBE_WINDOWS, conflicts, devices, in_all, probe
 from ockham.context import WATCHED, OccamContext
+from ockham.learner import OckhamLearner
 from ockham.mistakes import RULES, mistakes
-from ockham.plugins import PLUGINS, OccamPlugin, PluginHost
+from ockham.plugins import (
+    PLUGINS,
+    KLWatchdogPlugin,
+    LearnedGainPlugin,
+    LimiterPlugin,
+    OccamPlugin,
+    PluginHost,
+    ReverbPlugin,
+)
 from ockham.presets import build_plugins, load_preset, load_preset_file, preset_names
 
 FIELDS = {*WATCHED, *(f"requests.{name}" for name in vars(OccamContext(0, 1.0).requests))}
@@ -70,6 +82,7 @@ def test_order_state_and_cost_are_told(capsys):
     assert places == sorted(places)
     assert "2. compressor (CompressorPlugin): scales learning_rate, clamps lambda_ockham; state" in out
     assert "extra per iteration: 0 forwards, 0 backwards" in out
+    assert "the learner holds" not in out
 
 
 def test_what_a_plugin_costs_is_the_passes_that_it_asks_for(tmp_path):
@@ -79,6 +92,84 @@ def test_what_a_plugin_costs_is_the_passes_that_it_asks_for(tmp_path):
     watchdog, gain = devices(preset(tmp_path, text))
     assert (watchdog.forwards, watchdog.backwards) == (2 / 20, 0)
     assert gain.forwards == gain.backwards == pytest.approx(1 / 10, rel=0.1)
+    assert watchdog.line.endswith("; per iteration up to 0.1 forwards, 0 backwards of the probe (8 windows)")
+    assert "extra per iteration: 0.2 forwards, 0.1 backwards of the probe (8 windows)" in in_all([watchdog, gain])
+
+
+def test_the_probe_that_is_told_is_the_one_that_a_run_holds_out():
+    assert PROBE_WINDOWS == PROBE_ROWS
+
+
+class Both(OccamPlugin):
+    """Asks for a loss and a slope in one iteration."""
+
+    def on_batch_start(self, ctx):
+        ctx.requests.probe_loss = ctx.requests.probe_slope = True
+        return ctx
+
+
+@pytest.mark.parametrize(
+    ("plugin", "with_an_anchor_that_moves"),
+    [(Both(), False), (LearnedGainPlugin(interval=1), False), (KLWatchdogPlugin(interval=1), True)],
+)
+def test_passes_are_those_that_the_ledger_charges(tiny_model, batch, plugin, with_an_anchor_that_moves):
+    """The probe is as large as the batch here, so that a pass of either is one in the ledger."""
+    _, told = probe(plugin, {})
+    plugin.reset()
+    learner = learner_of(tiny_model(), plugin, batch(9), consolidate_interval=int(with_an_anchor_that_moves))
+    for i in range(10):
+        learner.step(batch(i))
+    assert (learner.ledger.forwards / 10 - 1, learner.ledger.backwards / 10 - 1) == told
+
+
+def learner_of(model, plugin, probe, **options):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return OckhamLearner(model, optimizer, PluginHost([plugin]), probe=probe, lambda_ockham=0.0, **options)
+
+
+TENSORS = {
+    "ReverbPlugin": ({}, "the learner holds 1 × weights"),
+    "LearnedGainPlugin": ({}, "the learner holds 1 × weights during an update that is measured, 3 × while it is"),
+    "KLWatchdogPlugin": ({}, "the learner holds logits (B, T, V) of the probe, B = 8"),
+    "LimiterPlugin": (
+        {"limit_type": "delta_theta", "ceiling": 0.1}, "1 × weights during each update, 2 × while its size is measured"
+    ),
+    "SaturationPlugin": ({"noise_type": "embedding"}, "the learner holds noise (B, T, C) during the forward"),
+    "DelayPlugin": ({}, ""),
+    "CompressorPlugin": ({}, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TENSORS)
+def test_what_the_learner_holds_for_a_plugin_is_told(tmp_path, kind):
+    params, words = TENSORS[kind]
+    (device,) = devices(preset(tmp_path, f"plugins: [{{type: {kind}, params: {params}}}]\n".replace("'", '"')))
+    assert words in device.line
+    assert ("holds" in device.line) is bool(words)
+    assert (f"{device.name}: {device.tensors[0]}" if words else "tensors: none") in in_all([device])
+
+
+def test_the_learner_holds_what_is_told(tiny_model, batch):
+    """1 × weights for an echo, and for an update whose slope or ceiling is asked for; (B, T, V) for the KL."""
+    held = {}
+    for plugin in (ReverbPlugin(), KLWatchdogPlugin(), LearnedGainPlugin(), LimiterPlugin(limit_type="delta_theta", ceiling=1.0)):
+        learner = learner_of(tiny_model(), plugin, batch(9, rows=8))
+        weights = sum(p.numel() for p in learner.parameters)
+        kept, requested = [], learner.requested
+        real = requested.remember
+        requested.remember = lambda asked, r=requested, k=kept, real=real: (real(asked), k.append(r.before))
+        learner.step(batch(0))
+        before = sum(t.numel() for t in kept[0] or ()) / weights
+        echo = sum(t.numel() for e in requested.echoes.values() for t in e) / weights
+        logits = requested.anchor_logits
+        held[plugin.name] = (echo, before, None if logits is None else tuple(logits.shape))
+        assert requested.before is None or plugin.name == "limiter", "none between iterations"
+    assert held == {
+        "reverb": (1, 0, None),
+        "kl_watchdog": (0, 0, (8, TINY["block_size"], TINY["vocab_size"])),
+        "learned_gain": (0, 1, None),
+        "limiter": (0, 1, None),
+    }
 
 
 def test_multiplications_share_a_field_without_conflict():
@@ -181,6 +272,7 @@ LIKELY = {
     "switched off": ("plugins:\n  - type: EQPlugin\n    enabled: false\n", 3, "eq is off"),
     "flat EQ": ("plugins:\n  - type: EQPlugin\n    params: {adaptation_rate: 0}\n", 3, "changes nothing"),
     "no noise": ("plugins:\n  - type: SaturationPlugin\n    params: {drive: 0}\n", 3, "adds no noise"),
+    "watchdog without an anchor": ("tags: [scratch]\nplugins:\n  - type: KLWatchdogPlugin\n", 3, "measures nothing from scratch"),
     "logger first": ("plugins:\n  - type: LoggerPlugin\n  - type: EQPlugin\n", 2, "put it last"),
 }  # fmt: skip
 
@@ -200,6 +292,10 @@ def test_a_threshold_set_behind_the_gate_is_a_mistake(tmp_path, monkeypatch):
     text = "plugins:\n  - type: %s\n  - type: %s\n"
     assert "after gate has used it" in mistakes(preset(tmp_path, text % ("OckhamGatePlugin", "Mover")))[0]
     assert mistakes(preset(tmp_path, text % ("Mover", "OckhamGatePlugin"))) == []
+
+
+def test_a_watchdog_in_a_preset_for_finetuning_is_no_mistake(tmp_path):
+    assert mistakes(preset(tmp_path, "tags: [finetune]\nplugins:\n  - type: KLWatchdogPlugin\n")) == []
 
 
 def test_every_rule_is_tried():

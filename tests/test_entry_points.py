@@ -9,11 +9,13 @@ from importlib import invalidate_caches
 from importlib.metadata import version
 
 import pytest
+import torch
 
+from ockham.carried import carry_plugin_state
 from ockham.check import devices
 from ockham.context import OccamContext
-from ockham.errors import PresetError
-from ockham.plugins import PLUGINS, EQPlugin
+from ockham.errors import CheckpointError, ConfigError, PresetError
+from ockham.plugins import PLUGINS, EQPlugin, PluginHost
 from ockham.plugins.entry import distribution_of, entry_names
 from ockham.presets import build_plugins, load_preset_file
 
@@ -121,6 +123,81 @@ def test_an_unknown_type_names_the_nearest_of_other_packages_too(site, tmp_path)
     with pytest.raises(PresetError, match=r"'HalvPlugin' \(did you mean HalfPlugin\?\); allowed: .*HalfPlugin"):
         load_preset_file(preset(tmp_path, "HalvPlugin"))
     assert "half_of3" not in sys.modules
+
+
+# state that another run left ------------------------------------------------------------------------------------------
+COUNTS = (
+    HALF
+    + """
+    STATE = ("seen",)
+    def reset(self):
+        self.seen = 0
+"""
+)
+
+
+def finished_run(folder, specs, states):
+    """A run's last.pt, with nothing in it but its rack and the states of its plugins."""
+    folder.mkdir()
+    learner = {"plugins": {"plugins": states}}
+    others = {key: {} for key in ("model", "model_args", "loop", "rng")}
+    torch.save({**others, "format": 1, "learner": learner, "config": {"rack": specs}}, folder / "last.pt")
+    return folder
+
+
+def test_a_plugin_of_a_package_carries_its_state_whatever_its_class_is_called(site, tmp_path):
+    package(site, "ockham-counts", "CountingPlugin = counts_of:Half", COUNTS)
+    loaded = load_preset_file(preset(tmp_path, "CountingPlugin"))
+    run = finished_run(tmp_path / "a", loaded.specs, {"half": {"seen": 7}})
+    host = loaded.host()
+    assert carry_plugin_state(host, f"from:{run}") == [f"plugin states from {run}: half"]
+    assert host["half"].seen == 7
+
+
+@pytest.mark.parametrize("kind", ["EQPlugin", "GonePlugin"])
+def test_a_plugin_of_the_same_name_and_another_type_begins_anew(site, tmp_path, kind):
+    package(site, "ockham-counts", "CountingPlugin = counts_of2:Half", COUNTS)
+    run = finished_run(tmp_path / "a", [{"type": kind, "name": "half"}], {"half": {"seen": 7}})
+    host = load_preset_file(preset(tmp_path, "CountingPlugin")).host()
+    assert carry_plugin_state(host, f"from:{run}")[0].endswith(": none")
+    assert host["half"].seen == 0
+
+
+def test_a_run_that_has_no_states_is_told_in_words_of_its_own(tmp_path):
+    with pytest.raises(
+        CheckpointError, match=r"no plugin states to begin with: there is no folder .*gone; give plugin_state=from:"
+    ):
+        carry_plugin_state(PluginHost(), f"from:{tmp_path / 'gone'}")
+    (tmp_path / "torn").mkdir()
+    with pytest.raises(CheckpointError, match=r"last\.pt is missing") as caught:
+        carry_plugin_state(PluginHost(), f"from:{tmp_path / 'torn'}")
+    assert "resume" not in str(caught.value)
+
+
+# a class's state at construction ---------------------------------------------------------------------------------------
+def test_a_plugin_without_parameters_begins_with_its_reset(site, tmp_path):
+    bare = COUNTS.replace("    PARAMS", "    P").replace("self.share", "0.5")
+    package(site, "ockham-bare", "BarePlugin = bare_of:Half", bare)
+    (plugin,) = load_preset_file(preset(tmp_path, "BarePlugin")).plugins
+    assert plugin.state_dict() == {"seen": 0}
+
+
+def test_state_that_is_never_set_is_named_with_where_to_set_it():
+    class Own(EQPlugin):
+        PARAMS = ()
+        STATE = ("seen",)
+
+        def __init__(self, name=None):
+            super().__init__(name)
+
+        def reset(self):
+            self.seen = 0
+
+    said = r"plugin 'own' \(Own\) has no attribute 'seen', which its STATE names; set it in reset\(\), and where"
+    with pytest.raises(ConfigError, match=said):
+        Own().state_dict()
+    with pytest.raises(ConfigError, match=said):
+        Own().load_state_dict({"seen": 3})
 
 
 def test_the_template_package_installs_and_acts(site, tmp_path, root):

@@ -38,7 +38,11 @@ BELOW = {
     "checkpoint": {"errors"},
     "quotient": {"context"},
     "pareto": {"quotient", "context", "errors", "files"},
-    "memory": {"pareto", "quotient", "checkpoint", "context", "errors", "files"},
+    "keeper": {"errors"},
+    "memory": {"keeper", "pareto", "quotient", "checkpoint", "context", "errors", "files"},
+    "returns": {"memory", "checkpoint", "context", "errors"},
+    "judged": {"memory", "journal", "learner", "quotient", "context", "config"},
+    "runfiles": {"audit", "errors"},
     "journal": {"context", "errors"},
     "requested": {"anchor", "context", "data", "distributed", "errors", "ledger", "precision"},
     "learner": {
@@ -128,7 +132,7 @@ def test_public_names_are_these():
         "LearnedGainPlugin", "LearningPlugin", "Ledger", "LimiterPlugin",
         "LoggerPlugin", "ModelSnapshot", "OccamContext", "OccamGatePlugin", "OccamPlugin", "OckhamError", "OckhamGatePlugin",
         "OckhamLearner", "OckhamMemory", "OckhamMemoryV2",
-        "PluginHost", "Preset", "ReverbPlugin", "SaturationPlugin", "TrainingState", "load_preset", "load_preset_simple",
+        "PluginHost", "Preset", "RandomSkipPlugin", "ReverbPlugin", "SaturationPlugin", "TrainingState", "load_preset", "load_preset_simple",
     ]  # fmt: skip
     for name in ockham.PUBLIC:
         assert getattr(ockham, name) is not None

@@ -8,10 +8,10 @@ import pytest
 
 from ockham.__main__ import main
 from ockham.context import OccamContext
-from ockham.errors import ConfigError, WorldError
+from ockham.errors import CheckpointError, ConfigError, WorldError
 from ockham.experiment.plot import fields_of, plot
 from ockham.experiment.summarize import DIGITS, Tally, summarize
-from ockham.journal import Journal
+from ockham.journal import Journal, read
 
 FACTORS = (0.5, 0.25, 2.0, 1.5, 0.75)
 
@@ -174,3 +174,53 @@ def test_an_unknown_field_names_the_nearest(tmp_path, capsys):
         plot(run, ["task_los"])
     with pytest.raises(WorldError):
         fields_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage", [b"\x00\xff\n", b'{"v": 1, "event": "st\n', b"[1, 2]\n", b"{}\n", b"7\n", b"\n", b"[" * 100_000 + b"\n"]
+)
+@pytest.mark.parametrize("name", ["journal.jsonl", "decisions.jsonl"])
+def test_a_damaged_line_is_named_wherever_it_stands(tmp_path, name, damage):
+    decision = {"v": 1, "timestamp": 1, "iter_num": 5, "decision": "REJECT", "reason_code": "REJECTED_QUALITY"}
+    line = json.dumps(decision if name[0] == "d" else {"v": 1, "event": "checkpoint", "iter": 5}).encode() + b"\n"
+    for before, after in ((2, 3), (0, 1), (5, 0)):
+        (tmp_path / name).write_bytes(line * before + damage + line * after)
+        with pytest.raises(CheckpointError, match=rf"{name}:{before + 1} is damaged") as error:
+            list(read(tmp_path / name))
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("torn", [b'{"v": 1, "event": "st', b'{"v": 1, "event": "st\xc3', b"\x00\x00", b"{"])
+def test_only_a_last_line_without_an_end_is_left_out(tmp_path, torn):
+    (tmp_path / "journal.jsonl").write_bytes(b'{"v": 1, "event": "checkpoint", "iter": 5}\n' * 2 + torn)
+    assert len(list(read(tmp_path / "journal.jsonl"))) == 2
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "decisions.jsonl"])
+@pytest.mark.parametrize("verb", ["summarize", "plot"])
+def test_the_verbs_say_a_damaged_log_in_one_line(tmp_path, capsys, verb, name):
+    run = write(tmp_path / "run")
+    lines = [line for line in (run / "journal.jsonl").read_text().splitlines(True) if '"memory"' not in line]
+    (run / "journal.jsonl").write_text("".join(lines))
+    if name == "decisions.jsonl":
+        lines = [json.dumps({"v": 1, "iter_num": i, "decision": "REJECT", "reason_code": "x"}) + "\n" for i in range(9)]
+    (run / name).write_text("".join([*lines[:3], '{"v": 1, "event": "st\n', *lines[3:]]))
+    if (verb, name) == ("plot", "decisions.jsonl"):
+        assert main(["journal", verb, str(run)]) == 0  # which needs none of it
+        return
+    assert main(["journal", verb, str(run)]) == 1
+    said = capsys.readouterr().err
+    assert f"{run / name}:4 is damaged" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("target", "said"), [("no/x.svg", "there is no folder"), ("", "is a folder; name a file")])
+def test_a_target_that_cannot_be_written_is_said_before_the_work(tmp_path, capsys, monkeypatch, target, said):
+    run = write(tmp_path / "run")
+    monkeypatch.setattr("ockham.experiment.plot.plot", lambda *args: pytest.fail("it was drawn"))
+    monkeypatch.setattr("ockham.experiment.replay.open_recording", lambda run: pytest.fail("it was run"))
+    for argv in (["plot", "--out"], ["replay", "--each", "--json"]):
+        assert main(["journal", argv[0], str(run), *argv[1:], str(tmp_path / target)]) == 1
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1

@@ -208,6 +208,7 @@ def test_macros_that_agree_are_fine() -> None:
         (["--macro.plasticity=1.5"], r"macro.plasticity must be in \[0, 1\], got 1.5 \(command line\)"),
         (["--macro.plasticity=much"], r"macro.plasticity must be float or null, got 'much' \(command line\)"),
         (["--macro.plasticty=0.5"], r"unknown key macro.plasticty \(command line\) \(did you mean macro.plasticity\?\)"),
+        (["--macro.foo=1"], r"unknown key macro.foo \(command line\); there are macro.plasticity, macro.accuracy$"),
         (["--plasticity=0.5"], r"did you mean macro.plasticity\?"),
         (["--macro=0.5"], r"macro is a group of keys \(command line\), it holds macro.plasticity, .accuracy"),
         (["--macro.plasticity"], r"--macro.plasticity needs a value"),

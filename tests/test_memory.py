@@ -138,7 +138,7 @@ def test_judging_changes_nothing_and_a_call_counts_once(first):
         ({"complexity_threshold": "0.1"}, "complexity_threshold must be"),
         ({"min_oq_improvement": math.nan}, "min_oq_improvement must be"),
         ({"max_snapshots": 0}, "max_snapshots must be a whole number, >= 1, got 0"),
-        ({"max_bytes": True}, "max_bytes must be"),
+        ({"max_mb": True}, "max_mb must be a finite number, >= 0, got True"),
     ],
 )
 def test_options_out_of_range_are_named(options, said):
@@ -242,11 +242,11 @@ def test_the_newest_stays_however_bad_it_is(net):
 
 def test_bytes_are_capped_and_the_last_one_is_kept_even_over_the_cap(net):
     size = 4 * (3 * 2 + 2)
-    kept = OckhamMemory(max_bytes=2 * size)
+    kept = OckhamMemory(max_mb=2 * size / 1e6)
     for i in range(4):
         assert kept.add_candidate(net, 2.0 - i / 10, iter_num=i).bytes == size
     assert [s.iter_num for s in kept.snapshots] == [2, 3]
-    tight = OckhamMemory(max_bytes=1)
+    tight = OckhamMemory(max_mb=1e-6)
     tight.add_candidate(net, 1.0)
     assert len(tight.snapshots) == 1
 
@@ -257,6 +257,33 @@ def test_evicted_files_are_gone_and_the_index_names_only_what_is_there(net, tmp_
         kept.add_candidate(net, 1.0 - i / 10, iter_num=i)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["index.json", "iter-000002.pt", "iter-000003.pt"]
     assert memory.read_index(tmp_path) == kept.snapshots
+
+
+def test_the_best_is_among_the_states_that_are_there(net, tmp_path):
+    kept = OckhamMemory(folder=tmp_path)
+    first, second = (kept.add_candidate(net, loss, iter_num=i) for i, loss in enumerate((1.0, 0.9)))
+    assert kept.select_best() == second
+    second.path.unlink()
+    assert kept.select_best() == first
+    first.path.unlink()
+    assert kept.select_best() is None
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_snapshot_holds_what_the_memory_knew_with_it(net, tmp_path, on_disk):
+    kept = OckhamMemory(folder=tmp_path if on_disk else None, **SPEC)
+    for i, loss in enumerate((1.4, 1.3, 1.0)):
+        assert kept.should_accept_update(context(loss, i), kept.latest)[0]
+        snapshot = kept.save_checkpoint(net, context(loss, i))
+        assert kept.load(snapshot)["memory"] == kept.state_dict()
+    assert kept.load(kept.snapshots[1])["memory"]["latest"]["id"] == "iter-000001"
+
+
+def test_a_file_in_the_folders_place_is_named(tmp_path):
+    (tmp_path / "memory").touch()
+    for begin in (OckhamMemory.open, lambda folder: OckhamMemory(folder=folder)):
+        with pytest.raises(ConfigError, match="memory is a file; move it away"):
+            begin(tmp_path / "memory")
 
 
 def test_two_states_of_one_iteration_have_two_ids(net):
@@ -510,10 +537,12 @@ def test_an_index_of_another_version_or_none_is_said_so(tmp_path):
         memory.read_index(tmp_path)
 
 
-def test_a_disk_that_refuses_is_a_training_error(net, tmp_path):
+def test_a_disk_that_refuses_is_a_training_error_and_keeps_nothing(net, tmp_path):
     (tmp_path / "file").write_text("")
+    kept = OckhamMemory(folder=tmp_path / "file" / "memory")
     with pytest.raises(TrainingError, match="cannot write"):
-        OckhamMemory(folder=tmp_path / "file" / "memory").add_candidate(net, 1.0)
+        kept.add_candidate(net, 1.0)
+    assert (kept.snapshots, kept.latest) == ([], None)
 
 
 def test_ranks_that_do_not_write_decide_and_keep_alike(net, tmp_path):

@@ -9,7 +9,8 @@ import pytest
 from configurator import config_as_yaml, explain, resolve
 from ockham.config import MemoryConfig, RunConfig
 from ockham.errors import ConfigError, PresetError
-from ockham.presets import PRESETS_DIR
+from ockham.memory import OckhamMemory
+from ockham.presets import PRESETS_DIR, load_preset
 
 THRESHOLDS = "{quality_threshold: 1.5, complexity_threshold: 0.1, min_oq_improvement: 0.05}"
 
@@ -33,6 +34,22 @@ def preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (folder / "mine.yaml").write_text(f"{rack}\nmemory: {memory}\n")
 
     return write
+
+
+@pytest.mark.parametrize("gate", ["quality_threshold", "complexity_threshold", "min_oq_improvement"])
+def test_null_turns_a_gate_off_in_a_preset_and_on_the_command_line(preset, gate: str) -> None:
+    preset(f"{{{gate}: null, max_mb: 2.5}}")
+    assert getattr(config("--preset=mine").memory, gate) is None
+    assert getattr(config("--memory.enabled=True", f"--memory.{gate}=null").memory, gate) is None
+    assert getattr(OckhamMemory(**load_preset("mine").memory), gate) is None
+
+
+@pytest.mark.parametrize("path", sorted(PRESETS_DIR.glob("*.yaml")), ids=lambda path: path.stem)
+def test_any_presets_memory_block_is_what_ockham_memory_takes(path: Path) -> None:
+    thresholds = load_preset(path).memory
+    assert thresholds is not None
+    memory = OckhamMemory(**thresholds)
+    assert {key: getattr(memory, key) for key in thresholds} == thresholds
 
 
 def test_a_presets_memory_sets_its_thresholds_and_turns_it_on(preset) -> None:
@@ -94,7 +111,7 @@ def test_on_resume_the_saved_memory_holds(preset) -> None:
     ("memory", "message"),
     [
         ("{quality_treshold: 1.5}", r"unknown memory key 'quality_treshold' \(did you mean quality_threshold\?\).*mine.yaml:\d+"),
-        ("{quality_threshold: -1}", r"memory.quality_threshold must be >= 0, got -1 .*mine.yaml:\d+"),
+        ("{quality_threshold: -1}", r"memory.quality_threshold must be >= 0 or null, got -1 .*mine.yaml:\d+"),
         ("{max_snapshots: 0}", r"memory.max_snapshots must be an integer >= 1, got 0 .*mine.yaml:\d+"),
         ("{consolidate_on_accept: 1}", r"memory.consolidate_on_accept must be true or false, got 1 .*mine.yaml:\d+"),
     ],

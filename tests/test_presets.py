@@ -69,10 +69,11 @@ def test_production_balanced_is_balanced_with_the_memory_of_the_specification():
     assert "production" in production.tags
 
 
-def test_a_preset_unpacks_as_plugins_and_memory():
-    plugins, memory = load_preset("balanced")
+def test_a_preset_unpacks_as_plugins_and_memory(tmp_path):
+    plugins, memory = load_preset("production_balanced")
     assert [p.name for p in plugins] == ["gate", "compressor", "eq", "limiter", "saturation"]
-    assert memory is None
+    assert memory == load_preset("production_balanced").memory != {}
+    assert tuple(load_preset(write(tmp_path, "plugins: []\n"))) == ([], None)
 
 
 def test_each_host_has_plugins_and_hyperparameters_of_its_own():
@@ -218,7 +219,24 @@ MALFORMED = {
     "code": ("plugins: []\nname: !!python/object/apply:os.system [ls]\n", 2, "tags are not allowed, got tag:yaml.org"),
     "two documents": ("plugins: []\n---\nplugins: []\n", 2, "not a readable preset"),
     "nesting": ("plugins: " + "[" * 3000 + "\n", 1, "nested deeper than"),
-    "impossible date": ("plugins: []\nname: 2024-99-99\n", None, "not a readable preset"),
+    "impossible date": ("plugins: []\nname: 2024-99-99\n", 2, "not a readable preset: .*got '2024-99-99'"),
+    "escape in the title": ('plugins: []\nname: "\\e[2Jevil"\n', 2, r"must be printable, got the character '\\x1b'; take it out"),
+    "title on two lines": ('plugins: []\nname: "a\\nb"\n', 2, r"name must be on one line, got the character '\\n' in 'a\\nb'"),
+    "escape in the description": ('plugins: []\ndescription: "a\\e[1Ab"\n', 2, "must be printable"),
+    "text turned round": ("plugins: []\ndescription: a\\u202eb\n".replace("\\u202e", "\u202e"), 2, r"'\\u202e'"),
+    "escape in a tag": ('plugins: []\ntags:\n  - a\n  - "\\e[0m"\n', 4, "must be printable"),
+    "tag on two lines": ('plugins: []\ntags:\n  - a\n  - "b\\nc"\n', 4, "a tag must be on one line"),
+    "escape in the author": ('plugins: []\npackage:\n  author: "\\e]0;x\\a"\n', 3, "must be printable"),
+    "author on two lines": ('plugins: []\npackage:\n  author: "a\\nb"\n', 3, "package.author must be on one line"),
+    "escape in a version": ('plugins: []\npackage:\n  tested_with:\n    torch: "\\e"\n', 4, "must be printable"),
+    "source on two lines": ('plugins: []\npackage:\n  needs:\n    A: "b\\nc"\n', 4, "package.needs.A must be on one line"),
+    "escape in a key": ('plugins: []\n"\\e[2J": 1\n', 2, "a key must be printable"),
+    "key on two lines": ('plugins: []\npackage:\n  needs:\n    "a\\nb": c\n', 4, "a key must be printable and on one line"),
+    "plugin's name on two lines": (EQ + '    name: "a\\nb"\n', 3, "a plugin's name must be on one line"),
+    "NUL": ("plugins: []\nname: a\0b\n", 2, r"plain text, got the character '\\x00'; take it out"),
+    "endless number": (HYPER + f"  learning_rate: {'9' * 60_000}\n", 3, r"at most 100 characters, got 60000, 999999999999\.\.\."),
+    "endless hex": (HYPER + f"  learning_rate: 0x{'f' * 60_000}\n", 3, "at most 100 characters, got 60002"),
+    "endless power": (HYPER + f"  learning_rate: {'9' * 60_000}e-3\n", 3, "at most 100 characters, got 60003"),
 }
 
 
@@ -228,10 +246,16 @@ def test_a_malformed_preset_is_one_line_with_file_and_line(tmp_path, monkeypatch
     write(tmp_path, text)
     with pytest.raises(PresetError, match=message) as caught:
         load_preset(Path("mine.yaml"))
-    where = f"(mine.yaml:{line})" if line else "(mine.yaml)"
-    assert str(caught.value).endswith(where)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(f"(mine.yaml:{line})")
+    assert str(caught.value).isprintable()
     assert caught.value.exit_code == 2
+
+
+def test_text_of_other_languages_and_a_description_of_several_lines_are_fine(tmp_path):
+    text = 'name: "Équilibré\u00a0: 均衡\u3000版"\ndescription: |\n  First line.\n  \tSecond.\ntags: [größe]\nplugins: []\n'
+    preset = load_preset(write(tmp_path, text))
+    assert preset.title == "Équilibré\u00a0: 均衡\u3000版"
+    assert preset.description == "First line.\n\tSecond.\n"
 
 
 def test_a_file_that_is_not_utf8_is_refused_with_its_line(tmp_path):

@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 
-from ockham.context import OccamContext
-from ockham.errors import UsageError
+from ockham.context import OccamContext, Requests
+from ockham.errors import TrainingError, UsageError
 from ockham.learner import OckhamLearner
+from ockham.memory import OckhamMemory
 from ockham.plugins import PLUGINS, DelayPlugin, KLWatchdogPlugin, LearnedGainPlugin, OccamPlugin, PluginHost, ReverbPlugin
+from ockham.returns import Returns
 
 NAMES = ("DelayPlugin", "ReverbPlugin", "KLWatchdogPlugin", "LearnedGainPlugin")
 
@@ -160,6 +162,28 @@ def test_watchdog_reaches_the_caller_when_the_model_walks_away(tiny_model, batch
     assert [i for i, _ in measured] == list(range(1, 30, 2))
     assert first == next(i for i, kl in measured if kl > 0.05)
     assert steps[first].notices
+
+
+# returns ----------------------------------------------------------------------------------------------------------------
+def test_a_measurement_that_asks_for_nothing_ends_the_row_of_returns(tiny_model, tmp_path):
+    memory, returns = OckhamMemory(folder=tmp_path), Returns()
+    for i in range(3):
+        memory.add_candidate(tiny_model(), 2.0 - i / 10, iter_num=i)
+
+    def back_to():
+        return returns.next_state(memory, tmp_path, "over")["iter_num"]
+
+    assert [back_to() for _ in range(2)] == [2, 1]
+    returns.heard(context(probes={"kl": 0.6}, requests=Requests(rollback="over")))
+    returns.heard(context(probes={"loss": 1.0}))
+    again = Returns()
+    again.load_state_dict(returns.state_dict())
+    assert back_to() == 0
+    with pytest.raises(TrainingError, match="over; gone back 3 times already"):
+        back_to()
+    returns.heard(context(probes={"kl": 0.1}))
+    assert back_to() == 2
+    assert again.next_state(memory, tmp_path, "over")["iter_num"] == 0
 
 
 # learned gain -----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from ockham import checkpoint
 from ockham.__main__ import main
 from ockham.constraints import METRICS, Measured, parse
 from ockham.errors import ShapeError, UsageError, WorldError
-from ockham.experiment.odr_runs import FROM_CHECKPOINT, RunPair, revert_ms
+from ockham.experiment.odr_runs import FROM_CHECKPOINT, Run, RunPair, revert_ms
+from ockham.memory import OckhamMemory
 from ockham.records import Record, new_record, records
 
 # architecture_v2.md, Occam Decision Records, word for word
@@ -118,7 +119,7 @@ def test_nan_never_holds():
 def test_every_constraint_reads_back_from_its_own_words(name):
     for operator in METRICS[name].operators:
         for unit in METRICS[name].units:
-            constraint = parse(f"{name} {operator} 2.5 {unit}")
+            constraint = parse(f"{name} {operator} 0.25 {unit}")
             assert parse(str(constraint)) == constraint
 
 
@@ -142,6 +143,10 @@ def test_every_constraint_reads_back_from_its_own_words(name):
         ("revert_ms < 3 %", "revert_ms takes ms or no unit, got %"),
         ("added_params < 1000", "added_params takes %, got no unit"),
         ("wall_s < 3 s", "got s"),
+        ("update_rate < 60", "update_rate is a share: without % its limit is from -1 to 1, got 60 (did you mean 60 %?)"),
+        ("compute_saved improves > -1.5", "without % its limit is from -1 to 1, got -1.5"),
+        ("val_loss < 1e999", "val_loss needs a number that is not larger than 2e+308, got 1e999"),
+        ("update_rate > -1e999 %", "got -1e999"),
     ],
 )
 def test_a_malformed_line_names_file_line_and_the_nearest(record, text, said):
@@ -161,12 +166,39 @@ def test_a_malformed_line_names_file_line_and_the_nearest(record, text, said):
         ({"## Problem": "## Outcome"}, "section '## Outcome' is there twice"),
         ({"- [ ] Quality": "- Quality"}, "a constraint is `- [ ] Label: metric < number unit`, got '- Quality Gate"),
         ({"- [ ] Quality": "- [y] Quality"}, "a constraint is `- [ ] Label"),
+        ({"- [ ] Quality": "-[ ] Quality"}, "a constraint is `- [ ] Label"),
+        ({"- [ ] Quality": "- [] Quality"}, "a constraint is `- [ ] Label"),
+        ({"- [ ] Quality": "• [ ] Quality"}, "a constraint is `- [ ] Label"),
+        ({"- [ ] Quality": "> - [ ] Quality"}, "a constraint is `- [ ] Label"),
+        ({"- [ ] Quality": "3. Quality"}, "a constraint is `- [ ] Label"),
+        ({"- [ ] Quality": "| [x] | Quality"}, "a constraint is `- [ ] Label"),
+        ({"Val loss improves by > 2%": "[ ]", "- [ ] Quality": "1. [ ] Quality"}, "with an operator of"),
+        ({"- [ ] Quality": "```\n- [ ] Quality"}, "this code block has no closing ```: what comes after it would not be read"),
     ],
 )
 def test_a_page_that_is_no_record_says_why(record, replaced, said):
     with pytest.raises(UsageError) as error:
         Record(record(**replaced))
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("start", ["1. [ ] ", "12) [x] ", "[ ] ", "  * [X] ", "-\t[ ] "])
+def test_however_a_box_is_laid_out_its_line_is_decided(record, start):
+    path = record(**{"- [ ] Quality": f"{start}Quality"})
+    page = Record(path)
+    assert [str(line.constraint) for line in page.constraints][2:] == ["val_loss improves > 2 %"]
+    verdicts = page.check(measure(revert_ms=(None, 0.5), added_params=(None, 1.0), val_loss=(2.0, 2.1)))
+    assert page.close(verdicts, 0.4, "x", "2026-01-02").endswith("REVERT")
+    page.write()
+    assert (
+        start.replace("x", " ").replace("X", " ") + "Quality Gate: Val loss improves by > 2% (measured: -5 %)" in path.read_text()
+    )
+
+
+def test_what_stands_in_a_code_block_is_no_constraint_and_no_heading(record):
+    code = "```text\n- [ ] Speed: wall_s < 1\n## Outcome\n```\n~~~\n1. [ ] other\n~~~\nAs [x](y.md) says.\n- [ ] Quality"
+    page = Record(record(**{"- [ ] Quality": code}))
+    assert [line.constraint.metric for line in page.constraints] == ["revert_ms", "added_params", "val_loss"]
 
 
 # the record -----------------------------------------------------------------------------------------------------------
@@ -298,16 +330,31 @@ def test_every_metric_of_the_table_can_be_measured(run):
             assert metric in SUMMARY
 
 
-def test_a_revert_changes_neither_model_and_refuses_what_no_copy_can_do(tiny_model):
+def test_a_revert_is_the_memory_s_rollback_and_changes_neither_model(tiny_model, monkeypatch):
     before, after = tiny_model(0), tiny_model(1)
-    kept = [p.detach().clone() for p in after.parameters()]
+    kept = [[p.detach().clone() for p in model.parameters()] for model in (before, after)]
+    seen = []
+
+    def watched(held, snapshot, model=None, go_back=OckhamMemory.rollback):
+        go_back(held, snapshot, model)
+        seen.append(all(torch.equal(a, b) for a, b in zip(kept[0], after.parameters(), strict=True)))
+
+    monkeypatch.setattr(OckhamMemory, "rollback", watched)
     assert 0 < revert_ms(before, after) < 1e3
-    assert all(torch.equal(a, b) for a, b in zip(kept, after.parameters(), strict=True))
-    assert revert_ms(before, tiny_model(0, n_layer=3)) > 0
-    with pytest.raises(ShapeError, match=r"transformer.wte.weight has shape \(20, 16\) before and shape \(20, 32\) after"):
-        revert_ms(before, tiny_model(0, n_embd=32))
-    with pytest.raises(ShapeError, match=r"transformer.h.2\S+ has shape \S+ before and none after"):
-        revert_ms(tiny_model(0, n_layer=3), before)
+    assert len(seen) > 20
+    assert all(seen)  # each time the after-run's model had the before-run's weights
+    for model, weights in zip((before, after), kept, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("shape", [{"n_embd": 32}, {"n_layer": 3}])
+def test_what_no_rollback_can_do_never_holds_and_says_why(run, tiny_model, shape):
+    with pytest.raises(ShapeError, match="the snapshot is of another model"):
+        revert_ms(tiny_model(0), tiny_model(0, **shape))
+    pair = RunPair(run("a"), run("b", shape=shape))
+    constraint = parse("revert_ms < 10")
+    assert not constraint.holds(constraint.figure(pair.measure("revert_ms")))
+    assert pair.notes[0].startswith("revert_ms: a rollback cannot go from ")
 
 
 def test_losses_of_two_corpora_are_not_compared(run):
@@ -319,10 +366,36 @@ def test_losses_of_two_corpora_are_not_compared(run):
 
 def test_an_estimated_loss_is_noted(run):
     pair = RunPair(run("a"), run("b", best_is_estimate=True))
-    for metric in ("val_loss", "oq", "best_val_loss"):
+    for metric in ("val_loss", "best_val_loss", "best_val_loss"):
         pair.measure(metric)
     assert len(pair.notes) == 1
     assert "is an estimate" in pair.notes[0]
+
+
+def test_the_quotient_is_of_the_loss_that_ckpt_s_own_weights_had(run):
+    """ckpt.pt is of iteration 1; the run was best at 0, and its summary knows no more than that best."""
+    a, b = run("a"), run("b")
+    for iteration, loss in ((0, 2.0), (1, 4.0)):
+        line = {"v": 1, "event": "eval", "iter": iteration, "train_loss": loss, "val_loss": loss, "tokens": 399}
+        with open(b / "journal.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+    pair = RunPair(a, b)
+    assert pair.measure("best_val_loss").after == 2.0
+    assert pair.measure("oq").after == pytest.approx(pair.measure("oq").before / 2)
+    (note,) = pair.notes
+    assert note == f"oq: the val loss of {a}/ckpt.pt, 2.0000, is not of the full val split: as the checkpoint says (its best)"
+
+
+def test_a_summary_of_a_run_that_was_rolled_back_is_refused(run):
+    folder = run("a", iters=40)
+    (folder / "memory" / "before-rollback").mkdir(parents=True)
+    for iteration in (20, 40):
+        torch.save({"model": {}, "model_args": {}, "learner": {"counters": {"iter_num": iteration}}}, folder / "last.pt")
+        if iteration == 40:
+            assert Run(folder).figure("val_loss") == 2.0  # it went on to its end again
+        else:
+            with pytest.raises(WorldError, match="is of iteration 40, and the run was rolled back to 20 since"):
+                Run(folder).figure("val_loss")
 
 
 def test_the_page_lists_every_metric_as_the_table_has_it(root):

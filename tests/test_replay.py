@@ -13,15 +13,15 @@ import train_ockham
 from ockham.__main__ import main
 from ockham.errors import ConfigError, WorldError
 from ockham.experiment import marginal, replay
-from ockham.experiment.jobs import Outcome, read_json
+from ockham.experiment.jobs import LOG, Outcome, read_json
 from ockham.experiment.replay import compare, open_recording, other_leaves, repeat
 
 ALL_ACT = ("--surprise_threshold=null", "--target_update_rate=0.6", "--anchor.penalize=always", "--consolidate_interval=7")
 
 
-def train(corpus, out_dir, *more):
+def train(corpus, out_dir, *more, preset=("--preset=exploratory",)):
     argv = [
-        f"--data_dir={corpus.parent}", f"--dataset={corpus.name}", f"--out_dir={out_dir}", "--preset=exploratory", "--device=cpu",
+        f"--data_dir={corpus.parent}", f"--dataset={corpus.name}", f"--out_dir={out_dir}", *preset, "--device=cpu",
         "--compile=False", "--block_size=16", "--n_layer=1", "--n_head=2", "--n_embd=16", "--batch_size=4", "--max_iters=30",
         "--dropout=0.1", "--eval_interval=10", "--log_interval=100", "--warmup_iters=5", *ALL_ACT, *more,
     ]  # fmt: skip
@@ -238,6 +238,81 @@ def test_what_cannot_be_replayed_says_why(run, tmp_path, capsys):
     (run / "last.pt").unlink()
     assert main(["journal", "replay", str(run)]) == 1
     assert "last.pt is missing" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def halted(corpus, tmp_path_factory):
+    """A run that the watchdog stopped, at the first measurement that is over its threshold."""
+    folder = tmp_path_factory.mktemp("halted")
+    recipe = folder / "dog.yaml"
+    recipe.write_text("rack:\n- {type: KLWatchdogPlugin, params: {threshold: 1.0e-6, action: stop, interval: 5}}\n")
+    assert train(corpus, folder / "run", str(recipe), "--lambda_ockham=0.001", preset=()) == 1
+    return folder / "run"
+
+
+def test_a_run_that_a_plugin_stopped_is_replayed(halted, tmp_path):
+    recording = open_recording(halted)
+    assert recording.ended.startswith("kl_watchdog: ")
+    outcome = repeat(recording, tmp_path / "again", run=here)
+    assert replay.end_of(tmp_path / "again") == recording.ended
+    assert replay.finished(outcome).status.startswith("stopped")
+    verdict = compare(recording, tmp_path / "again")
+    assert verdict.is_equal, verdict.text
+
+
+def test_as_it_was_is_a_row_without_an_error_where_a_plugin_stopped_the_run(halted, tmp_path):
+    recording = open_recording(halted)
+    variants = [marginal.as_it_was(), marginal.without(recording, ["kl_watchdog"])]
+    rows = marginal.run_variants(recording, variants, tmp_path / "v", True, run=here)
+    assert [row.error for row in rows] == [None, None]
+    assert rows[1].effect["compute_units"] > 0  # the probes that it asked for
+
+
+def failing(code, reason=None, error=None):
+    """A job that ends with this code, and with this reason in its journal."""
+
+    def run(job, quiet=False):
+        job.out_dir.mkdir(parents=True, exist_ok=True)
+        (job.out_dir / LOG).write_text("".join(f"line {i}\n" for i in range(100)))
+        if reason:
+            (job.out_dir / "journal.jsonl").write_text(json.dumps({"v": 1, "event": "end", "iter": 5, "reason": reason}) + "\n")
+        return Outcome(job.name, str(job.out_dir), list(job.argv), code, error=error)
+
+    return run
+
+
+def test_another_reason_or_another_code_is_a_failure(halted, finished, tmp_path):
+    stopped, done = open_recording(halted), open_recording(finished)
+    for i, (recording, job) in enumerate([
+        (stopped, failing(1, "kl_watchdog: something else")),
+        (stopped, failing(1, stopped.ended, error="no room")),
+        (stopped, failing(143, stopped.ended)),
+        (stopped, failing(1)),
+        (done, failing(1, "done")),
+    ]):  # fmt: skip
+        outcome = repeat(recording, tmp_path / str(i), run=job)
+        with pytest.raises(WorldError, match="the replay "):
+            replay.finished(outcome)
+
+
+def test_a_log_that_will_be_gone_is_shown_to_its_last_line(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(replay.repeat, "__defaults__", (None, failing(1, error="no room")))
+    assert main(["journal", "replay", str(run)]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"line {100 - replay.TAIL}"
+    assert said[-2] == "line 99"
+    assert said[-1] == "error: the replay failed: no room; above is the end of its log, --keep DIR keeps all of it"
+    assert main(["journal", "replay", str(run), "--keep", str(tmp_path / "kept")]) == 1
+    assert capsys.readouterr().err == f"error: the replay failed: no room; its log: {tmp_path / 'kept' / LOG}\n"
+
+
+def test_a_table_that_cannot_be_written_is_printed(run, tmp_path, capsys):
+    rows = [marginal.Row("as it was", dict.fromkeys(marginal.FIGURES, 1.0))]
+    with pytest.raises(
+        WorldError, match=r"--json .*x\.json cannot be written: No such file or directory; it was printed instead"
+    ):
+        marginal.as_json(open_recording(run), rows, tmp_path / "no" / "x.json")
+    assert json.loads(capsys.readouterr().out)["rows"][0]["run"] == "as it was"
 
 
 @pytest.mark.slow

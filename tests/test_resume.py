@@ -71,7 +71,7 @@ def differences(a, b, path=""):
         return [
             d
             for k in a
-            if k not in ("train_s", "wall_s", "journal_bytes", "config")
+            if k not in ("train_s", "wall_s", "journal_bytes", "decisions_bytes", "created", "config")
             for d in differences(a[k], b[k], f"{path}/{k}")
         ]
     if isinstance(a, (list, tuple)):

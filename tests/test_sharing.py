@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -115,6 +116,32 @@ def test_a_name_cannot_leave_the_folder(packed, name):
         sharing.install(str(packed[0]), name)
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("none", "--preset=none means no rack"),
+        ("None", "means no rack"),
+        ("none.yaml", "means no rack"),
+        ("x.yaml.yaml", "without .yaml, got 'x.yaml'"),
+        ("x.yml", "without .yaml, got 'x.yml'"),
+        ("x.YAML", "without .yaml, got 'x.YAML'"),
+    ],
+)
+def test_a_name_that_preset_would_take_for_another_is_refused(packed, capsys, name, why):
+    before = sorted(presets.PRESETS_DIR.iterdir())
+    for argv in (["install", str(packed[0]), "--as", name], ["new", name]):
+        assert main(["preset", *argv]) == 2
+        assert why in capsys.readouterr().err
+    assert sorted(presets.PRESETS_DIR.iterdir()) == before
+
+
+def test_a_file_called_so_asks_for_another_name(packed, home):
+    for name in ("none.yaml", "x.yaml.yaml"):
+        with pytest.raises(UsageError, match=r"give another.*: --as NAME"):
+            sharing.install(str(packed[0].rename(home / name)))
+        packed[0].write_bytes((home / name).read_bytes())
+
+
 def test_a_malformed_file_is_not_installed(home):
     (home / "bad.yaml").write_text("plugins:\n  - type: EQPlugin\n    params: {rate: !!python/object/apply:os.system [ls]}\n")
     with pytest.raises(PresetError, match=r"tags are not allowed.*bad.yaml:3\)"):
@@ -143,11 +170,14 @@ def web(monkeypatch, packed):
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self):
             status, headers, body = pages[self.path]
-            self.send_response(status)
+            self.send_response(status, headers.pop("reason", None))
             for key, value in headers.items():
                 self.send_header(key, value)
             self.end_headers()
-            self.wfile.write(body)
+            for part in body if isinstance(body, list) else [body]:
+                self.wfile.write(part)
+                if isinstance(body, list):
+                    time.sleep(0.02)
 
         def log_message(self, *args):
             pass
@@ -206,6 +236,32 @@ def test_a_page_that_is_not_there_is_an_error_of_the_world(web, capsys):
     assert said.count("\n") == 1
 
 
+def test_a_host_that_sends_byte_by_byte_holds_nobody_for_long(web, monkeypatch):
+    web["/a.yaml"] = (200, {}, [b"#"] * 50)  # a second in all, each byte well in time
+    monkeypatch.setattr(sharing, "TOTAL_S", 0.2)
+    start = time.monotonic()
+    with pytest.raises(WorldError, match=r"cannot fetch https://one.example/a.yaml: it is not here after 0.2 s; try again"):
+        sharing.install("https://one.example/a.yaml")
+    assert time.monotonic() - start < 0.8
+    assert not (presets.PRESETS_DIR / "a.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        (404, {"reason": "Gone \x1b[2J"}, b""),
+        (302, {"Location": "http://x/\x1b[2J"}, b""),
+        (302, {"Location": "https://[x/"}, b""),
+    ],
+)
+def test_what_a_host_says_cannot_act_on_the_terminal_and_is_one_line(web, capsys, page):
+    web["/a.yaml"] = page
+    assert main(["preset", "install", "https://one.example/a.yaml"]) == 1
+    said = capsys.readouterr().err
+    assert said.endswith("\n")
+    assert said[:-1].isprintable()
+
+
 def test_an_unpacked_preset_from_a_url_needs_its_hash(web):
     web["/a.yaml"] = (200, {}, b"plugins: []\n")
     with pytest.raises(PresetError, match="was not packed") as caught:
@@ -254,6 +310,49 @@ def test_list_shows_the_presets_of_a_use(home, capsys):
     (presets.PRESETS_DIR / "calm.yaml").write_text("plugins: []\ntags: [noisy]\n")
     main(["preset", "list", "--for", "noisy"])
     assert "calm" in capsys.readouterr().out
+
+
+def test_a_use_that_no_preset_is_tagged_for_says_what_is_known(home, capsys):
+    assert main(["preset", "list", "--for", "noisy"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "no preset is tagged noisy: none was measured to help there; `ockham preset suggest` tries them on your data\n"
+    )
+
+
+def test_a_file_that_cannot_be_used_is_a_line_and_the_others_are_listed(home, capsys):
+    main(["preset", "list"])
+    before = capsys.readouterr().out
+    (presets.PRESETS_DIR / "torn.yaml").write_text("plugins: []\nhyperparameters: {lr: 1}\n")
+    (presets.PRESETS_DIR / "void.yaml").write_bytes(b"\xff")
+    assert main(["preset", "list"]) == 0
+    out, err = capsys.readouterr()
+    assert out == before
+    torn, void = err.splitlines()
+    assert torn.startswith("torn cannot be used: unknown hyperparameters key 'lr'")
+    assert torn.endswith("torn.yaml:2)")
+    assert void.startswith("void cannot be used: not UTF-8")
+
+
+def test_a_description_of_several_lines_is_one_in_the_list(home, capsys):
+    (presets.PRESETS_DIR / "calm.yaml").write_text("plugins: []\ntags: [noisy]\ndescription: |\n  One.\n  Two.\n")
+    main(["preset", "list", "--for", "noisy"])
+    assert capsys.readouterr().out.endswith("  One. Two. [noisy]\n")
+
+
+@pytest.mark.parametrize(("given", "tried"), [([], "none,balanced"), (["--presets=none,torn"], "none,torn")])
+def test_suggest_leaves_out_a_file_that_cannot_be_used_and_says_so(home, capsys, monkeypatch, given, tried):
+    for name in ("exploratory", "ockham_tight", "production_balanced"):
+        (presets.PRESETS_DIR / f"{name}.yaml").unlink()
+    (presets.PRESETS_DIR / "torn.yaml").write_text("plugins: 3\n")
+    asked = []
+    monkeypatch.setattr("ockham.experiment.suggest.suggest", lambda options: asked.append(options.presets) or 0)
+    assert main(["preset", "suggest", *given, "config/train_shakespeare_char_cpu.py"]) == 0
+    assert asked == [tried]
+    said = capsys.readouterr().err
+    assert said.startswith("torn is left out, it cannot be used: plugins must be a list") is not given
+    assert bool(said) is not bool(given)
 
 
 @pytest.mark.parametrize("source", ["balanced", "exploratory", "production_balanced"])

@@ -37,12 +37,14 @@ def program(root, *argv, **env):
 
 def test_run_folder_holds_what_the_design_lists(corpus, tmp_path, capsys):
     out = tmp_path / "out"
-    assert train(corpus, out, "--preset=balanced") == 0
+    assert train(corpus, out, "--preset=balanced", "--memory.quality_threshold=9") == 0
     assert {p.name for p in out.iterdir()} == {
         "ckpt.pt",
         "last.pt",
         "start.pt",
         "journal.jsonl",
+        "decisions.jsonl",
+        "memory",
         "config.yaml",
         "audit.md",
         "audit.json",

@@ -24,17 +24,14 @@ def find_preset(name_or_path: str) -> Any:
 
 def check(options: argparse.Namespace) -> int:
     """Print order, changes, conflicts, costs and likely mistakes. Raises PresetError for a preset that cannot be used."""
-    from ..check import conflicts, devices
+    from ..check import conflicts, devices, in_all
     from ..mistakes import mistakes
 
     preset = find_preset(options.preset)
     rack = devices(preset)
     print(f"{preset.title} ({preset.name}): usable, {len(rack)} plugin{'s' * (len(rack) != 1)} in this order")
     print(*(f"  {place}. {device.line}" for place, device in enumerate(rack, 1)), sep="\n", end="\n" if rack else "")
-    active = [device for device in rack if device.enabled]
-    forwards, backwards = (sum(getattr(device, key) for device in active) for key in ("forwards", "backwards"))
-    state = sum(device.state_bytes for device in rack)
-    print(f"in all: state {state:,} bytes; extra per iteration: {forwards:g} forwards, {backwards:g} backwards")
+    print(in_all(rack))
     _section("fields that several plugins write", [conflict.line for conflict in conflicts(rack)])
     _section("likely mistakes", mistakes(preset))
     return 0

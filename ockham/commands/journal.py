@@ -51,13 +51,16 @@ def journal_summarize(options: argparse.Namespace) -> int:
 def journal_plot(options: argparse.Namespace) -> int:
     """Write the picture, or list the fields. Raises WorldError without a journal, ConfigError for an unknown field."""
     from ..experiment.plot import DEFAULT, fields_of, plot
+    from ..files import check_target, write_text
 
     if options.fields == "help":
         print(*fields_of(options.run), sep="\n")
         return 0
     names = [name.strip() for name in options.fields.split(",")] if options.fields else list(DEFAULT)
     path = options.out or options.run / "journal.svg"
-    path.write_text(plot(options.run, names, options.x), encoding="utf-8")
+    if options.out:
+        check_target("--out", path)
+    write_text(path, plot(options.run, names, options.x))
     print(path)
     return 0
 
@@ -69,10 +72,13 @@ def journal_replay(options: argparse.Namespace) -> int:
     """
     from ..errors import ConfigError
     from ..experiment.replay import compare, finished, open_recording, repeat
+    from ..files import check_target
 
     is_table = bool(options.mute or options.solo or options.each)
     if options.json and not is_table:
         raise ConfigError("--json writes the table of --mute, --solo or --each: give one of them, too")
+    if options.json:
+        check_target("--json", options.json)
     recording = open_recording(options.run)
     if recording.ended is None:
         print(f"{options.run} has no end: it is still running, or was killed; up to iteration {recording.iterations} of last.pt")
@@ -109,5 +115,7 @@ def folder_for(keep: Path | None) -> Iterator[Path]:
     if keep:
         yield keep
         return
-    with tempfile.TemporaryDirectory(prefix="ockham-replay-") as folder:
+    from ..experiment.replay import TEMPORARY
+
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY) as folder:
         yield Path(folder) / "replay"

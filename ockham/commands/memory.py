@@ -18,7 +18,13 @@ def add_memory(verbs: Any) -> None:
     show = what.add_parser("show", help="one snapshot's figures")
     best = what.add_parser("best", help="the best of the Pareto frontier within limits; prints its id")
     export = what.add_parser("export", help="one snapshot as a checkpoint for sample.py and --init_from")
-    rollback = what.add_parser("rollback", help="let the run go on from a snapshot; --undo takes the last rollback back")
+    rollback = what.add_parser(
+        "rollback",
+        help="let the run go on from a snapshot; --undo takes the last rollback back",
+        description="A snapshot's state becomes last.pt, from which --init_from=resume goes on as the run did then, and its "
+        "weights ckpt.pt. All of the run's files are set aside for --undo, but for its trackers' folders. Not while a job trains "
+        "in RUN: what the job writes then would mix with it.",
+    )
     compare = what.add_parser("compare", help="models of different sizes by Occam Quotient, with ROI")
     for parser, do in (
         (listing, listed), (show, shown), (best, chosen), (export, exported), (rollback, rolled_back), (compare, compared),
@@ -43,19 +49,23 @@ def listed(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from ..experiment.kept import open_kept, verdicts
+    from ..experiment.kept import open_kept, rejected, verdicts
 
-    memory, counts = open_kept(options.run), verdicts(options.run)
+    memory, counts = open_kept(options.run, or_empty=True), verdicts(options.run)
     frontier, best = {s.id for s in memory.frontier()}, memory.select_best()
     if options.json:
         print(json.dumps({"snapshots": [s.record() for s in memory.snapshots], "verdicts": dict(counts)}, indent=2))
         return 0
-    table = Table("id", "val loss", "drift", "parameters", "Occam Quotient", "MB", "", box=None, pad_edge=False)
+    table = Table("id", "val loss", "complexity", "drift", "parameters", "Occam Quotient", "MB", "", box=None, pad_edge=False)
     for s in memory.snapshots:
         words = [("frontier", s.id in frontier), ("best", best is not None and s.id == best.id), ("GONE", not s.is_available)]
         marks = ", ".join(word for word, holds in words if holds)
-        figures = f"{s.loss:.4f}", f"{s.complexity_cost:.4f}", f"{s.params:,}", f"{s.metrics.occam_quotient:.3e}"
+        drift = f"{s.metrics.others['drift']:.4f}" if "drift" in s.metrics.others else "-"  # raw: measured without an anchor too
+        figures = f"{s.loss:.4f}", f"{s.complexity_cost:.4f}", drift, f"{s.params:,}", f"{s.metrics.occam_quotient:.3e}"
         table.add_row(s.id, *figures, f"{s.bytes / 1e6:.1f}", marks)
+    if not memory.snapshots and counts:
+        print(f"no state was kept: {rejected(counts)}")
+        return 0
     Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(table)
     accepted = sum(n for code, n in counts.items() if code.startswith("ACCEPTED"))
     if counts:
@@ -102,7 +112,8 @@ def exported(options: argparse.Namespace) -> int:
 
 def rolled_back(options: argparse.Namespace) -> int:
     """Put a snapshot in last.pt's and ckpt.pt's place, or take that back."""
-    from ..experiment.kept import open_kept, pick, roll_back, undo
+    from ..experiment.kept import open_kept, pick
+    from ..experiment.rollback import roll_back, undo
 
     if options.undo:
         undo(options.run)
@@ -130,12 +141,12 @@ def compared(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
-    heads = "model", "val loss", "parameters", "MB", "FLOPs", "performance", "Occam Quotient", "ROI"
+    heads = "model", "val loss", "from", "parameters", "MB", "FLOPs", "performance", "Occam Quotient", "ROI"
     table = Table(*heads, box=None, pad_edge=False)
     for r in rows:
         costs = f"{r['params']:,}", f"{r['memory_mb']:.2f}", f"{r['flops']:.3e}"
         worth = f"{r['performance']:.3f}", f"{r['occam_quotient']:.3e}", f"{r['roi_percent']:+.1f} %"
-        table.add_row(r["model"], f"{r['loss']:.4f}", *costs, *worth)
+        table.add_row(r["model"], f"{r['loss']:.4f}", r["loss_from"], *costs, *worth)
     Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(table)
     print("ROI: gain in Occam Quotient over the first model; FLOPs of one forward over the shortest model's block.")
     if len({model.corpus for model in weighed}) > 1:

@@ -18,7 +18,7 @@ def add_preset(verbs: Any) -> None:
     from ..experiment.suggest_flags import add_suggest
 
     what = verbs.add_parser("preset", help="the rack presets").add_subparsers(required=True, metavar="WHAT")
-    listing = what.add_parser("list", help="the presets, a line each")
+    listing = what.add_parser("list", help="the presets, a line each; exit code 0 also where a file in presets/ cannot be used")
     listing.add_argument("--for", dest="purpose", choices=PURPOSES, help="only those tagged for this use")
     show = what.add_parser("show", help="one preset: its plugins, their parameters, its hyperparameters")
     diff = what.add_parser("diff", help="what differs between two presets")
@@ -34,6 +34,7 @@ def add_preset(verbs: Any) -> None:
     show.add_argument("name")
     _add_sharing(what)
     add_suggest(what)
+    what.choices["suggest"].set_defaults(do=suggested)
 
 
 def _add_sharing(what: Any) -> None:
@@ -53,17 +54,36 @@ def _add_sharing(what: Any) -> None:
 
 
 def listed(options: argparse.Namespace) -> int:
-    """Print the presets, or those with a tag."""
-    from ..presets import load_preset, preset_names
+    """Print the presets, or those with a tag; a file that cannot be used is a line on stderr and ends nothing."""
+    from ..presets import usable_presets
 
-    presets = [load_preset(name) for name in preset_names()]
+    presets, errors = usable_presets()
     chosen = [preset for preset in presets if options.purpose in (None, *preset.tags)]
     width = max((len(preset.name) for preset in presets), default=0)
     for preset in chosen:
-        print(f"{preset.name:{width}s}  {preset.description} [{', '.join(preset.tags)}]")
-    if not chosen:
-        print(f"no preset is tagged {options.purpose!r}; ockham preset suggest tries them on your data", file=sys.stderr)
+        print(f"{preset.name:{width}s}  {' '.join(preset.description.split())} [{', '.join(preset.tags)}]")
+    for name, error in errors.items():
+        print(f"{name} cannot be used: {error}", file=sys.stderr)
+    if options.purpose and not chosen:
+        print(
+            f"no preset is tagged {options.purpose}: none was measured to help there; "
+            "`ockham preset suggest` tries them on your data",
+            file=sys.stderr,
+        )
     return 0
+
+
+def suggested(options: argparse.Namespace) -> int:
+    """Rank the presets that were named, or else none and all that can be used, saying which cannot."""
+    from ..experiment.suggest_flags import make_suggestion
+    from ..presets import usable_presets
+
+    if options.presets is None:
+        presets, errors = usable_presets()
+        for name, error in errors.items():
+            print(f"{name} is left out, it cannot be used: {error}", file=sys.stderr)
+        options.presets = ",".join(["none", *(preset.name for preset in presets)])
+    return make_suggestion(options)
 
 
 def shown(options: argparse.Namespace) -> int:
@@ -93,7 +113,7 @@ def made(options: argparse.Namespace) -> int:
     from ..files import write_text
     from .preset_text import commented
 
-    target = presets.PRESETS_DIR / f"{_plain_name(options.name)}.yaml"
+    target = presets.PRESETS_DIR / f"{_plain_name(options.name, 'ockham preset new NAME')}.yaml"
     if target.exists():
         raise UsageError(f"{target} exists; choose another name, or edit it")
     write_text(target, commented(target.stem, find_preset(options.source)))
@@ -140,7 +160,7 @@ def installed(options: argparse.Namespace) -> int:
     from ..plugins.entry import distribution_of
     from ..sharing import foreign_types, install, version_notes
 
-    name = _plain_name(options.name) if options.name else None
+    name = _plain_name(options.name, "--as NAME") if options.name else None
     target, preset = install(options.source, name, options.sha256, options.force)
     foreign = foreign_types(preset)
     print(f"written: {target}")
@@ -150,9 +170,9 @@ def installed(options: argparse.Namespace) -> int:
     return 0
 
 
-def _plain_name(name: str) -> str:
-    from ..sharing import NAME
+def _plain_name(name: str, given_by: str) -> str:
+    """A name that may be given with its .yaml, without it. Raises UsageError."""
+    from ..sharing import check_name
 
-    if not NAME.fullmatch(stem := name.removesuffix(".yaml")):
-        raise UsageError(f"a preset's name is letters, digits, '_', '-' and '.', got {name!r}")
+    check_name(stem := name.removesuffix(".yaml"), given_by)
     return stem

@@ -84,7 +84,14 @@ def key_hint(written: str, known: Iterable[str]) -> str:
     if inside:
         return f"; it holds {', '.join(inside)}"
     ends = [key for key in known_keys() if key.endswith(f".{written}")]
-    return f" (did you mean {' or '.join(ends)}?)" if ends else nearest(written, known)
+    return f" (did you mean {' or '.join(ends)}?)" if ends else nearest(written, known) or _room_hint(written)
+
+
+def _room_hint(written: str) -> str:
+    """The keys of the room that a key names before its last dot, for the end of an error's message; '' without one."""
+    room = written.rpartition(".")[0]
+    held = [key for key in LEAVES if room in ROOMS and key.startswith(f"{room}.")]
+    return f"; there are {', '.join(held)}" if held else ""
 
 
 def choice_name(group: str, value: Any, where: str) -> str:

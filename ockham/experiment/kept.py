@@ -1,31 +1,44 @@
-"""What `ockham memory` does with a run's snapshots: look, take one out, go back to one, weigh models against each other."""
+"""What `ockham memory` does with a run's snapshots: look, take one out, weigh models against each other."""
 
 from __future__ import annotations
 
-import importlib
-import json
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import checkpoint, journal
 from ..errors import CheckpointError, UsageError, WorldError
-from ..memory import ModelSnapshot, OckhamMemory
-from ..quotient import Footprint, performance, roi_percent
+from ..memory import REJECTED_COMPLEXITY, REJECTED_OQ_INSUFFICIENT, REJECTED_QUALITY, ModelSnapshot, OckhamMemory
+from .weighed import Weighed, Weights, weigh_all
 
-UNDO = "before-rollback"
-REPLACED = ("last.pt", "ckpt.pt", "journal.jsonl", "decisions.jsonl", "memory/index.json")
+UNDO = "before-rollback"  # in a run's memory folder: what the newest rollback set aside
+LOOSEN = {
+    REJECTED_QUALITY: "memory.quality_threshold",
+    REJECTED_COMPLEXITY: "memory.complexity_threshold",
+    REJECTED_OQ_INSUFFICIENT: "memory.min_oq_improvement",
+}
 
 
-def open_kept(run: Path) -> OckhamMemory:
-    """The memory of a run. Raises WorldError where it has none."""
-    if not (run / "memory" / "index.json").is_file():
-        what = "kept no state yet" if (run / "decisions.jsonl").is_file() else "has no memory"
-        raise WorldError(f"{run} {what}: train with --memory.enabled=True, or with a preset that has a memory")
-    return OckhamMemory.open(run / "memory")
+def open_kept(run: Path, or_empty: bool = False) -> OckhamMemory:
+    """The memory of a run. Raises WorldError where it has none, or has kept nothing, unless that may be: `or_empty`."""
+    folder, counts = run / "memory", verdicts(run)
+    memory = OckhamMemory.open(folder)
+    if (folder / "index.json").is_file() or (or_empty and counts):
+        return memory
+    if counts:
+        raise WorldError(f"{run} kept no state: {rejected(counts)}")
+    if (run / "decisions.jsonl").is_file():
+        raise WorldError(f"{run} kept no state yet: its memory judges at the first evaluation")
+    raise WorldError(f"{run} has no memory: train with --memory.enabled=True, or with a preset that has a memory")
+
+
+def rejected(counts: Counter[str]) -> str:
+    """Why nothing was kept, and what to change, where every state was rejected."""
+    if any(code.startswith("ACCEPTED") for code in counts):
+        return "some were accepted, but memory/index.json is gone"
+    listed = ", ".join(f"{code} {n}" for code, n in counts.most_common())
+    return f"all {counts.total()} rejected: {listed}; loosen {LOOSEN.get(counts.most_common(1)[0][0], 'the thresholds')}"
 
 
 def verdicts(run: Path) -> Counter[str]:
@@ -35,13 +48,18 @@ def verdicts(run: Path) -> Counter[str]:
 
 
 def pick(memory: OckhamMemory, name: str) -> ModelSnapshot:
-    """The snapshot of an id, or of the words best and latest. Raises CheckpointError naming those that are kept."""
-    if name == "best":
-        found = memory.select_best()
-        if found is None:
-            raise CheckpointError("the memory is empty")
-        return found
-    return memory.snapshots[-1] if name == "latest" and memory.snapshots else memory.find(name)
+    """The snapshot of an id, or of the words best and latest, which are among those whose state is there.
+
+    Raises CheckpointError naming those that are kept.
+    """
+    if name not in ("best", "latest"):
+        return memory.find(name)
+    there = [s for s in memory.snapshots if s.is_available]
+    found = memory.select_best() if name == "best" else next(reversed(there), None)
+    if found is None:
+        gone = ", ".join(s.id for s in memory.snapshots)
+        raise CheckpointError(f"there is no state to take: the files of {gone} are gone" if gone else "the memory is empty")
+    return found
 
 
 def for_inference(state: Mapping[str, Any], loss: float) -> dict[str, Any]:
@@ -63,107 +81,21 @@ def export(memory: OckhamMemory, snapshot: ModelSnapshot, out: Path) -> None:
     checkpoint.save(for_inference(memory.load(snapshot), snapshot.loss), out)
 
 
-def roll_back(run: Path, memory: OckhamMemory, snapshot: ModelSnapshot) -> None:
-    """Let the run go on from a snapshot: its state becomes last.pt, its weights ckpt.pt. What they replace is set aside.
-
-    Later snapshots are set aside with them, for `undo`. Only the newest rollback can be undone.
-    """
-    state = {**memory.load(snapshot)}
-    earlier = [s for s in memory.snapshots if s.created <= snapshot.created]
-    aside = run / "memory" / UNDO
-    shutil.rmtree(aside, ignore_errors=True)
-    (aside / "memory").mkdir(parents=True)
-    for name in REPLACED:
-        if (run / name).is_file():
-            shutil.copy2(run / name, aside / name)
-    for later in (s for s in memory.snapshots if s not in earlier and s.path and s.path.is_file()):
-        shutil.copy2(str(later.path), aside / "memory")
-    kept = {**(state["loop"]["memory"] or memory.state_dict()), "latest": snapshot.record()}
-    state["loop"] = {**state["loop"], "memory": {**kept, "snapshots": [s.record() for s in earlier]}}
-    checkpoint.save(for_inference(state, snapshot.loss), run / "ckpt.pt")
-    checkpoint.save(state, run / "last.pt")
-
-
-def undo(run: Path) -> None:
-    """Put back what the newest rollback set aside. Raises WorldError when there is nothing."""
-    aside = run / "memory" / UNDO
-    if not (aside / "last.pt").is_file():
-        raise WorldError(f"no rollback to undo in {run}")
-    for path in [p for p in aside.rglob("*") if p.is_file()]:
-        shutil.copy2(path, run / path.relative_to(aside))
-    shutil.rmtree(aside)
-
-
-@dataclass(frozen=True)
-class Weighed:
-    """One model on the scales."""
-
-    name: str
-    loss: float  # nats/token
-    source: str  # where the loss is from
-    corpus: str
-    footprint: Footprint
-
-    @property
-    def quotient(self) -> float:
-        """Its Occam Quotient."""
-        return self.footprint.quotient(self.loss)
-
-    def row(self, first: Weighed) -> dict[str, Any]:
-        """Its figures, and in per cent what it gains on the first one."""
-        return {
-            "model": self.name,
-            "loss": self.loss,
-            "loss_from": self.source,
-            "corpus": self.corpus,
-            "params": self.footprint.params,
-            "memory_mb": self.footprint.memory_mb,
-            "flops": self.footprint.flops,
-            "performance": performance(self.loss),
-            "occam_quotient": self.quotient,
-            "roi_percent": roi_percent(first.quotient, self.quotient),
-        }
-
-
 def weigh(names: Sequence[str]) -> list[Weighed]:
-    """Models by run folder, checkpoint file, or RUN:ID of a snapshot, all measured on the same number of tokens.
+    """Models by run folder (its ckpt.pt), checkpoint file, or RUN:ID of a snapshot, all measured on the same number of tokens.
 
-    Raises CheckpointError for what is none of these, WorldError for one whose loss is unknown.
+    Raises CheckpointError for what is none of these, WorldError for one whose weights were not evaluated.
     """
-    import torch
-
-    gpt = importlib.import_module("model").GPT
-    loaded = [_load(name) for name in names]
-    tokens = torch.zeros(1, min(int(state["model_args"]["block_size"]) for _, state, _, _ in loaded), dtype=torch.long)
-    weighed = []
-    for name, state, loss, source in loaded:
-        shown = {**state, "model": state.get("evaluated") or state["model"]}
-        corpus = str(state.get("config", {}).get("dataset", "unknown"))
-        weighed.append(Weighed(name, loss, source, corpus, Footprint.measure(gpt.from_checkpoint(shown), tokens)))
-    return weighed
+    return weigh_all([_weights(name) for name in names])
 
 
-def _load(name: str) -> tuple[str, Mapping[str, Any], float, str]:
+def _weights(name: str) -> Weights:
     path = Path(name)
-    if path.is_dir():
-        state, summary = checkpoint.load_checkpoint(path / "ckpt.pt"), path / "summary.json"
-        figures = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
-        best = state.get("best_val_loss")
-        if figures.get("best_val_loss") is not None and not figures["best_is_estimate"]:
-            return name, state, figures["best_val_loss"], "best, full val split"
-        return name, state, _known(name, best), "best evaluation"
-    if path.is_file():
-        state = checkpoint.load_checkpoint(path)
-        return name, state, _known(name, state.get("best_val_loss", state.get("loop", {}).get("best_val_loss"))), "checkpoint"
+    if path.exists():
+        return Weights.read(name, path / "ckpt.pt" if path.is_dir() else path)
     run, colon, id = name.rpartition(":")
     if not colon or not Path(run).is_dir():
         raise CheckpointError(f"{name} is neither a run folder, nor a checkpoint, nor RUN:ID of a snapshot")
     memory = open_kept(Path(run))
     snapshot = pick(memory, id)
-    return name, memory.load(snapshot), snapshot.loss, "evaluation"
-
-
-def _known(name: str, loss: Any) -> float:
-    if loss is None:
-        raise WorldError(f"{name} has no val loss; evaluate it first: --init_from={name} --eval_only")
-    return float(loss)
+    return Weights(name, Path(run) / "memory" / f"{snapshot.id}.pt", memory.load(snapshot))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, WorldError, nearest
 from ..files import write_text
 from .jobs import read_json, run_job
 from .replay import Recording, Run, compare, repeat
@@ -160,7 +160,12 @@ the run without it, for 'only X' the run with it alone minus the empty rack. One
 
 
 def as_json(recording: Recording, rows: Sequence[Row], path: Path) -> None:
-    """The table as JSON."""
+    """The table as JSON. Raises WorldError where `path` cannot be written; what took so long to find is then printed."""
     body = [{"run": r.name, **r.figures, "effect": r.effect, "error": r.error} for r in rows]
     head = {"v": 1, "run": str(recording.run), "iterations": recording.iterations, "seed": recording.config.get("seed")}
-    write_text(path, json.dumps({**head, "rows": body}, indent=2) + "\n")
+    text = json.dumps({**head, "rows": body}, indent=2) + "\n"
+    try:
+        write_text(path, text)
+    except OSError as error:
+        print(text, end="")
+        raise WorldError(f"--json {path} cannot be written: {error.strerror}; it was printed instead") from error

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import statistics
-import time
+import math
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,16 @@ from typing import Any
 import torch
 import yaml
 
-from ..checkpoint import load_checkpoint
+from .. import memory
 from ..constraints import Measured
-from ..errors import CheckpointError, ShapeError, WorldError
+from ..errors import ShapeError, WorldError
+from ..memory import OckhamMemory
 from ..quotient import Footprint
+from .kept import UNDO
+from .weighed import WHOLE, Weights, footprints
 
 FROM_CHECKPOINT = ("params", "added_params", "memory_mb", "oq", "revert_ms")  # the other metrics are in summary.json
 ON_THE_CORPUS = ("val_loss", "best_val_loss", "oq")
-REPEATS = 20
 
 
 class RunPair:
@@ -35,26 +35,38 @@ class RunPair:
         """The metric of both. Raises WorldError where a run cannot give it."""
         if metric in ON_THE_CORPUS:
             self._same_corpus()
-        if metric in ("best_val_loss", "oq"):
+        if metric == "best_val_loss":
             self._note_estimates()
         if metric not in FROM_CHECKPOINT:
             return Measured(self.before.figure(metric), self.after.figure(metric))
         if metric == "revert_ms":
-            return Measured(None, revert_ms(self.before.model, self.after.model))
+            return Measured(None, self._revert_ms())
         before, after = self._footprints
         if metric == "added_params":
             return Measured(None, 100 * (after.params - before.params) / before.params)
         if metric == "oq":
-            losses = (run.figure("best_val_loss") for run in (self.before, self.after))
-            return Measured(*(footprint.quotient(loss) for footprint, loss in zip((before, after), losses, strict=True)))
+            return Measured(before.quotient(self._own_loss(self.before)), after.quotient(self._own_loss(self.after)))
         return Measured(getattr(before, metric), getattr(after, metric))
 
     @cached_property
-    def _footprints(self) -> tuple[Footprint, Footprint]:
+    def _footprints(self) -> list[Footprint]:
         """What both cost to run, on the same number of tokens."""
-        length = min(run.model.config.block_size for run in (self.before, self.after))
-        tokens = torch.zeros(1, length, dtype=torch.long)  # (1, T)
-        return Footprint.measure(self.before.model, tokens), Footprint.measure(self.after.model, tokens)
+        return footprints([self.before.weights, self.after.weights])
+
+    def _revert_ms(self) -> float:
+        """Inf where the memory cannot go back from the one model to the other."""
+        try:
+            return revert_ms(self.before.weights.model, self.after.weights.model)
+        except ShapeError as error:
+            self._note(f"revert_ms: a rollback cannot go from {self.after.path} to {self.before.path}: {error}")
+            return math.inf
+
+    def _own_loss(self, run: Run) -> float:
+        """The val loss of ckpt.pt's own weights."""
+        loss = run.weights.loss
+        if loss.source != WHOLE:
+            self._note(f"oq: the val loss of {run.path}/ckpt.pt, {loss.value:.4f}, is not of the full val split: {loss.source}")
+        return loss.value
 
     def _same_corpus(self) -> None:
         names = [run.dataset for run in (self.before, self.after)]
@@ -66,9 +78,14 @@ class RunPair:
 
     def _note_estimates(self) -> None:
         for run in (self.before, self.after):
-            note = f"best_val_loss of {run.path} is an estimate; train with eval_iters=0 and no eval_max_tokens for exact ones"
-            if run.summary.get("best_is_estimate") and note not in self.notes:
-                self.notes.append(note)
+            if run.summary.get("best_is_estimate"):
+                self._note(
+                    f"best_val_loss of {run.path} is an estimate; train with eval_iters=0 and no eval_max_tokens for exact ones"
+                )
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
 
 class Run:
@@ -82,7 +99,7 @@ class Run:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """summary.json."""
+        """summary.json. Raises WorldError where the run was rolled back since: it then is of another state."""
         path = self.path / "summary.json"
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -90,6 +107,13 @@ class Run:
             raise WorldError(f"{path} is no JSON: {error}") from error
         if not isinstance(found, dict):
             raise WorldError(f"{path} is no summary: it must be a JSON object, got {type(found).__name__}")
+        if (self.path / "memory" / UNDO).is_dir():
+            now = Weights.read(str(self.path), self.path / "last.pt").iteration
+            if now != found.get("iters"):
+                raise WorldError(
+                    f"{path} is of iteration {found.get('iters')}, and the run was rolled back to {now} since; "
+                    f"let it go on to its end (--init_from=resume), or ockham memory rollback {self.path} --undo"
+                )
         return found
 
     def figure(self, name: str) -> float:
@@ -112,38 +136,18 @@ class Run:
         return str(config.get("dataset") if isinstance(config, dict) else None)
 
     @cached_property
-    def model(self) -> Any:
-        """The GPT of ckpt.pt, on the CPU. Raises CheckpointError."""
-        loaded = load_checkpoint(self.path / "ckpt.pt")
-        try:
-            return importlib.import_module("model").GPT.from_checkpoint(loaded)
-        except ValueError as error:
-            raise CheckpointError(f"{self.path}/ckpt.pt cannot be built: {error}") from error
+    def weights(self) -> Weights:
+        """ckpt.pt. Raises CheckpointError."""
+        return Weights.read(str(self.path), self.path / "ckpt.pt")
 
 
-@torch.no_grad()
 def revert_ms(before: torch.nn.Module, after: torch.nn.Module) -> float:
-    """Median of 20 times, in ms, of one thread copying `before`'s weights, held in memory, over `after`'s; neither is changed.
+    """Milliseconds to go back from `after` to `before`'s weights, held in memory, as OckhamMemory does it; median of 20.
 
-    Weights that only `after` has are left: a revert takes them off. Raises ShapeError where a weight of `before` has no
-    place of its shape in `after`.
+    Both models are as they were when it returns. Raises ShapeError where one has a tensor that the other has not.
     """
-    present = dict(after.named_parameters())
-    for name, weight in before.named_parameters():
-        if name not in present or present[name].shape != weight.shape:
-            has = f"shape {tuple(present[name].shape)}" if name in present else "none"
-            raise ShapeError(f"revert_ms: {name} has shape {tuple(weight.shape)} before and {has} after; no copy can revert that")
-    held = [weight.detach().clone() for weight in before.parameters()]
-    live = [present[name].detach().clone() for name, _ in before.named_parameters()]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on a busy machine several threads wait for one another, many times the copy's own time
-    try:
-        return 1e3 * statistics.median(_seconds(live, held) for _ in range(REPEATS))
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _seconds(live: list[torch.Tensor], held: list[torch.Tensor]) -> float:
-    start = time.perf_counter()
-    torch._foreach_copy_(live, held)
-    return time.perf_counter() - start
+    held = OckhamMemory()
+    snapshot = held.add_candidate(before, loss=0.0)
+    held.rollback(snapshot, after)  # from here on `after` is the model that the memory goes back with
+    held.undo_rollback()
+    return memory.revert_ms(held, snapshot)

@@ -5,8 +5,10 @@ A replay is a resume from start.pt in another folder; without start.pt it is the
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ from .jobs import LOG, Job, Outcome, run_job
 
 NEVER_EQUAL = ("dt_ms",)  # of a step: how long it took
 QUIET = ("--wandb_log=False", "--tensorboard_log=False", "--max_hours=0", "--log_interval=1000000", "--dry_run=False")
+TEMPORARY = "ockham-replay-"  # how the folder of a replay that nobody keeps begins
+TAIL = 20  # lines of a log that will be gone
 SHOWN = 3  # differing tensors that are named
 
 Run = Callable[..., Outcome]
@@ -81,7 +85,7 @@ def open_recording(run: Path) -> Recording:
 
 def end_of(run: Path) -> str | None:
     """Why the journal ends; None where it does not say."""
-    return next((event["reason"] for event in journal.read(run / "journal.jsonl", "end")), None)
+    return next((event.get("reason") for event in journal.read(run / "journal.jsonl", "end")), None)
 
 
 def check_corpus(record: Record) -> None:
@@ -98,13 +102,22 @@ def check_corpus(record: Record) -> None:
 def repeat(recording: Recording, work: Path, switches: Mapping[str, bool] | None = None, run: Run = run_job) -> Outcome:
     """The recorded run once more in the folder `work`, its plugins switched on or off by name; how the job ended.
 
+    Where a plugin stopped both, in the same words, the job did what it should: its exit code 1 becomes 0.
+
     Raises ConfigError when `work` holds a run; WorldError when the first state is lost.
     """
     if rundir.holds_run(work):
         raise ConfigError(f"{work} already holds a run; give a new folder: --keep DIR")
     flags = [f"rack.{name}.enabled={str(on).lower()}" for name, on in (switches or {}).items()]
     begin = from_start(recording, work) if (recording.run / "start.pt").is_file() else anew(recording)
-    return run(Job(work.name, work, (*begin, f"--out_dir={work}", *own_flags(recording), *flags)), quiet=True)
+    outcome = run(Job(work.name, work, (*begin, f"--out_dir={work}", *own_flags(recording), *flags)), quiet=True)
+    return dataclasses.replace(outcome, exit_code=0) if ended_alike(recording, outcome, work) else outcome
+
+
+def ended_alike(recording: Recording, outcome: Outcome, work: Path) -> bool:
+    """Whether a plugin's verdict ended the job as it ended the recorded run."""
+    has_end = outcome.exit_code == 1 and not outcome.error and (work / "journal.jsonl").is_file()
+    return has_end and recording.ended not in (None, "done") and end_of(work) == recording.ended
 
 
 def from_start(recording: Recording, work: Path) -> list[str]:
@@ -141,11 +154,15 @@ def own_flags(recording: Recording) -> list[str]:
 
 
 def finished(outcome: Outcome) -> Outcome:
-    """The outcome of a job that came to its end. Raises WorldError for any other."""
-    if outcome.exit_code:
-        log = Path(outcome.out_dir) / LOG
-        raise WorldError(f"the replay {outcome.status}: {outcome.error or 'no error line'}; its log: {log} (--keep DIR keeps it)")
-    return outcome
+    """The outcome of a job that came to its end. Raises WorldError for any other; a log that will be gone is shown first."""
+    if not outcome.exit_code:
+        return outcome
+    log, why = Path(outcome.out_dir) / LOG, f"the replay {outcome.status}: {outcome.error or 'no error line'}"
+    if not log.parent.parent.name.startswith(TEMPORARY):
+        raise WorldError(f"{why}; its log: {log}")
+    if log.is_file():
+        print(*log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:], sep="\n", file=sys.stderr)
+    raise WorldError(f"{why}; above is the end of its log, --keep DIR keeps all of it")
 
 
 # -------------------------------------------------------------------------------------------------------------- comparing

@@ -11,6 +11,7 @@ from .kl_watchdog import KLWatchdogPlugin
 from .learned_gain import LearnedGainPlugin
 from .limiter import LimiterPlugin
 from .logger import LoggerPlugin
+from .random_skip import RandomSkipPlugin
 from .reverb import ReverbPlugin
 from .saturation import SaturationPlugin
 
@@ -34,6 +35,7 @@ PLUGINS: dict[str, type[OccamPlugin]] = {
     "KLWatchdogPlugin": KLWatchdogPlugin,
     "LearnedGainPlugin": LearnedGainPlugin,
     "LoggerPlugin": LoggerPlugin,
+    "RandomSkipPlugin": RandomSkipPlugin,
 }
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "Param",
     "ParameterError",
     "PluginHost",
+    "RandomSkipPlugin",
     "ReverbPlugin",
     "SaturationPlugin",
     "TrainingState",

@@ -121,9 +121,10 @@ class OccamPlugin(ABC):
     on_consolidate (the anchor has just become the weights).
 
     A class states its default name in `name`, its parameters in `PARAMS` and its state in `STATE`; the constructor then
-    takes every parameter as a keyword. A class without `PARAMS` writes its own constructor and calls
-    `super().__init__(name)`. With `STATE = None` the checkpoint holds every plain attribute (numbers, text, lists, ...) that
-    is neither a parameter of the constructor nor its name; other attributes are left out.
+    takes every parameter as a keyword, and ends with `reset()`. A class without `PARAMS` may write its own constructor: it calls
+    `super().__init__(name)`, and `reset()` itself, once it has set what that needs. With `STATE = None` the checkpoint holds
+    every plain attribute (numbers, text, lists, ...) that is neither a parameter of the constructor nor its name; other
+    attributes are left out.
 
     `WRITES` tells `ockham check` what the plugin may change and how: {"learning_rate": "scales"}. The fields are those that
     the host watches (context.WATCHED) and "requests.NAME". Ways whose order does not matter: "scales" (multiplies), "adds",
@@ -160,7 +161,7 @@ class OccamPlugin(ABC):
                 raise ParameterError(f"{self.name} has no parameter {key!r}{nearest(key, known)}{has}", (key,))
         for key, param in known.items():
             setattr(self, key, param.check(params.get(key, param.default), str(self.name)))
-        if known:
+        if known or type(self).__init__ is OccamPlugin.__init__:
             self.check()
             self.reset()
 
@@ -196,8 +197,11 @@ class OccamPlugin(ABC):
         return {"type": type(self).__name__, "enabled": self.enabled, **self.params(), **self.state_dict()}
 
     def state_dict(self) -> dict[str, Any]:
-        """For checkpoints: what the plugin has become, in plain types; parameters are not state."""
-        return {key: _to_plain(getattr(self, key)) for key in self._state_names()}
+        """For checkpoints: what the plugin has become, in plain types; parameters are not state.
+
+        Raises ConfigError for a name in `STATE` that the plugin has not set.
+        """
+        return {key: _to_plain(self._state_of(key)) for key in self._state_names()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` gave. Raises CheckpointError naming a missing or unknown key."""
@@ -206,7 +210,15 @@ class OccamPlugin(ABC):
         if wrong:
             raise CheckpointError(f"the state of plugin {self.name!r} ({type(self).__name__}) does not fit: {', '.join(wrong)}")
         for key in names:
-            setattr(self, key, _like(getattr(self, key), state[key]))
+            setattr(self, key, _like(self._state_of(key), state[key]))
+
+    def _state_of(self, key: str) -> Any:
+        if not hasattr(self, key):
+            raise ConfigError(
+                f"plugin {self.name!r} ({type(self).__name__}) has no attribute {key!r}, which its STATE names; set it in "
+                "reset(), and where the class has a constructor of its own, call reset() at its end"
+            )
+        return getattr(self, key)
 
     def _state_names(self) -> tuple[str, ...]:
         if self.STATE is not None:

@@ -11,6 +11,7 @@ from ..context import WATCHED, OccamContext
 from ..errors import CheckpointError, ConfigError, OckhamError, nearest
 from .base import OccamPlugin
 from .gate import OckhamGatePlugin
+from .random_skip import RandomSkipPlugin
 
 HYPERPARAMETERS = ("learning_rate", "lambda_ockham", "surprise_threshold")
 STEP_METRICS = ("task_loss", "complexity_cost", "grad_norm")
@@ -176,9 +177,9 @@ class PluginHost:
         return plugin.enabled and plugin in self._live
 
     @property
-    def gate(self) -> OckhamGatePlugin | None:
+    def gate(self) -> OckhamGatePlugin | RandomSkipPlugin | None:
         """The first active gate, which alone judges micro-batches; None = every batch is learned."""
-        return next((p for p in self._live if p.enabled and isinstance(p, OckhamGatePlugin)), None)
+        return next((p for p in self._live if p.enabled and isinstance(p, (OckhamGatePlugin, RandomSkipPlugin))), None)
 
     # state ----------------------------------------------------------------------------------------------------------
     def state(self) -> dict[str, dict[str, Any]]:
