@@ -43,7 +43,7 @@ demo: .venv/.train
 	@test -e data/shakespeare_char/train.bin || $(PY) data/shakespeare_char/prepare.py $(if $(SHAKESPEARE),--source $(SHAKESPEARE))
 	@out=out-demo; n=2; while [ -e $$out ]; do out=out-demo-$$n; n=$$((n + 1)); done; set -e; \
 	  $(PY) train_ockham.py config/train_shakespeare_char_cpu.py --preset=production_balanced --memory.quality_threshold=2.2 \
-	    --eval_interval=50 --eval_iters=0 --eval_max_tokens=20000 --log_interval=50 --out_dir=$$out; \
+	    --eval_interval=100 --eval_iters=0 --eval_max_tokens=20000 --log_interval=50 --out_dir=$$out; \
 	  echo; $(PY) -m ockham memory list $$out; \
 	  echo; $(PY) -m ockham journal summarize $$out; \
 	  echo; echo "decisions: $$out/decisions.jsonl, report: $$out/report.html"

@@ -20,8 +20,7 @@ from ockham.arguments import DEBUG
 from ockham.commands.ab import given
 from ockham.errors import ConfigError, CorpusError, UsageError
 from ockham.experiment import ab as subject
-from ockham.experiment import ab_page
-from ockham.experiment import variants
+from ockham.experiment import ab_page, variants
 from ockham.experiment.ab_page import band, curves_of
 from ockham.experiment.ab_verdict import compare
 from ockham.experiment.jobs import Outcome
@@ -316,6 +315,7 @@ def test_a_gated_baseline_is_held_against_plain_training(tmp_path):
         ([], UsageError, "nothing to compare"),
         (["--presets=none,none"], UsageError, "two variants are called 'none'"),
         (["--presets=none,balanced", "--seeds=1,two"], UsageError, "--seeds must be whole numbers"),
+        (["--presets=none,balanced", "--seeds=1,-2"], UsageError, "from 0 to"),
         (["--presets=none,balanced", "--n-seeds=0"], UsageError, "1 or more"),
         (["--presets=none,balanced", "--seed=3"], ConfigError, "--seeds=1,2,3"),
         (["--presets=none,balanced", "--epochs=1"], ConfigError, "epochs"),
@@ -391,10 +391,13 @@ def test_a_curve_is_placed_at_the_units_paid_before_the_evaluation(six):
     assert curves.loss_by_time[0][-1] == pytest.approx(0.2)
 
 
-def test_a_band_is_the_seeds_mean_least_and_greatest_where_all_have_values():
-    x, mean, least, greatest = band([(np.array([0.0, 2.0]), np.array([0.0, 2.0])), (np.array([1.0, 4.0]), np.array([3.0, 3.0]))])
-    assert (x[0], x[-1]) == (1.0, 2.0)
-    assert (mean[0], least[-1], greatest[-1]) == (2.0, 2.0, 3.0)
+def test_a_band_is_the_seeds_mean_least_and_greatest_at_the_same_share_of_their_lengths():
+    fast, slow = (np.array([0.0, 1.0, 2.0]), np.array([4.0, 3.0, 1.0])), (np.array([0.0, 3.0, 6.0]), np.array([4.0, 2.0, 2.0]))
+    x, mean, least, greatest = band([fast, slow])
+    assert (x[0], x[-1]) == (0.0, 4.0)
+    assert (mean[0], mean[-1], least[-1], greatest[-1]) == (4.0, 1.5, 1.0, 2.0)
+    middle = np.argmin(np.abs(x - 2.0))
+    assert mean[middle] == pytest.approx(2.5, abs=0.03)
     assert band([]) is None
     assert band([(np.array([0.0]), np.array([np.nan]))]) is None
 

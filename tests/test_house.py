@@ -132,7 +132,8 @@ def test_public_names_are_these():
         "LearnedGainPlugin", "LearningPlugin", "Ledger", "LimiterPlugin",
         "LoggerPlugin", "ModelSnapshot", "OccamContext", "OccamGatePlugin", "OccamPlugin", "OckhamError", "OckhamGatePlugin",
         "OckhamLearner", "OckhamMemory", "OckhamMemoryV2",
-        "PluginHost", "Preset", "RandomSkipPlugin", "ReverbPlugin", "SaturationPlugin", "TrainingState", "load_preset", "load_preset_simple",
+        "PluginHost", "Preset", "RandomSkipPlugin", "ReverbPlugin",
+        "SaturationPlugin", "TrainingState", "load_preset", "load_preset_simple",
     ]  # fmt: skip
     for name in ockham.PUBLIC:
         assert getattr(ockham, name) is not None

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .. import journal
 from ..arguments import DEBUG
+from ..config import LARGEST_SEED
 from ..errors import ConfigError, UsageError, nearest
 from .ab_verdict import Runs, compare, figure, is_done
 from .jobs import LOG, SCRIPT, Job, Outcome, Signals, read_outcome, run_job
@@ -144,9 +145,12 @@ def seeds_of(text: str | None, n: int) -> tuple[int, ...]:
             raise UsageError(f"--n-seeds must be 1 or more, got {n}")
         return tuple(range(FIRST_SEED, FIRST_SEED + n))
     try:
-        return tuple(dict.fromkeys(int(word) for word in text.split(",")))
+        seeds = tuple(dict.fromkeys(int(word) for word in text.split(",")))
     except ValueError:
-        raise UsageError(f"--seeds must be whole numbers separated by commas, got {text!r}") from None
+        seeds = (-1,)
+    if not all(0 <= seed <= LARGEST_SEED for seed in seeds):
+        raise UsageError(f"--seeds must be whole numbers from 0 to {LARGEST_SEED} separated by commas, got {text!r}")
+    return seeds
 
 
 def introduce(plan: Plan) -> None:

@@ -182,17 +182,17 @@ def curves_of(out_dir: Path) -> Curves | None:
 
 
 def band(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, ...] | None:
-    """x, mean, least and greatest over the seeds where all of them have values, at 120 points; None without any."""
+    """x, mean, least and greatest over the seeds, at 120 points; None without any.
+
+    Runs are laid over one another at the same share of their lengths, and x is the mean there: their clocks differ.
+    """
     known = [(x[np.isfinite(y)], y[np.isfinite(y)]) for x, y in curves]
     known = [(x, y) for x, y in known if len(x)]
     if not known:
         return None
-    low, high = max(float(x[0]) for x, _ in known), min(float(x[-1]) for x, _ in known)
-    if high < low:
-        return None
-    grid = np.linspace(low, high, POINTS)
-    values = np.stack([np.interp(grid, x, y) for x, y in known])  # (seeds, POINTS)
-    return grid, values.mean(0), values.min(0), values.max(0)
+    grids = np.stack([np.linspace(x[0], x[-1], POINTS) for x, _ in known])  # (seeds, POINTS)
+    values = np.stack([np.interp(grid, x, y) for grid, (x, y) in zip(grids, known, strict=True)])  # (seeds, POINTS)
+    return grids.mean(0), values.mean(0), values.min(0), values.max(0)
 
 
 def chart(plan: Plan, found: dict[str, list[Curves]], which: str, x_label: str, y_label: str, is_loss: bool) -> str:
@@ -245,7 +245,7 @@ def page(plan: Plan, runs: Runs, comparisons: Sequence[Comparison]) -> str:
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{e(title)}</title><style>{STYLE}</style><h1>{e(title)}</h1>"
     ]
-    parts += [f"<p>{line}</p>" for line in introduction(plan)]
+    parts += introduction(plan)
     parts.append("<h2>Verdicts</h2><ul>" + "".join(f"<li>{e(line)}</li>" for line in conclusions(plan, comparisons)) + "</ul>")
     parts.append("<h2>Final val loss</h2>" + html_table(VARIANT_HEAD, variant_rows(plan, runs), 1))
     parts.append("<h2>Differences, paired by seed</h2>" + html_table(COMPARISON_HEAD, comparison_rows(comparisons), 2))
@@ -281,11 +281,12 @@ def introduction(plan: Plan) -> list[str]:
     assert config is not None  # the baseline is never a control
     rows = "".join(f"<li><b>{e(v.name)}</b>: {e(described(plan, v))}</li>" for v in plan.variants)
     return [
-        f"Small language models were trained on the corpus <b>{e(config.dataset)}</b> in several ways, each way with the same "
+        f"<p>Small language models were trained on the corpus <b>{e(config.dataset)}</b> in several ways, each way with the same "
         f"{len(plan.seeds)} seeds ({e(', '.join(map(str, plan.seeds)))}). A seed decides the first weights and the order of the "
         "data, so runs with the same seed are compared in pairs. "
         f"The baseline is <b>{e(plan.baseline)}</b>: {config.max_iters:,} "
-        f"iterations of {config.batch_size} × {config.block_size} tokens, {config.n_layer} layers, {config.n_embd} wide.",
+        f"iterations of {config.batch_size} × {config.block_size} tokens, "
+        f"a model of {config.n_layer} × {config.n_embd} (layers × width).</p>",
         f"<ul>{rows}</ul>",
     ]
 
