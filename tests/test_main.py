@@ -87,8 +87,9 @@ def test_flags_of_a_sweep_may_stand_before_the_verb(given, arguments):
     assert of_train(given.split()) == arguments
 
 
-def test_what_starts_a_sweep_loads_no_torch(root, tmp_path):
+def test_what_starts_a_sweep_loads_no_torch(root, corpus, tmp_path):
     code = "import sys; from ockham.__main__ import main; c = main(sys.argv[1:]); assert 'torch' not in sys.modules; sys.exit(c)"
-    command = [sys.executable, "-c", code, "-m", "train", "seed=1,-2", f"--out_dir={tmp_path}"]  # the second job is a mistake
+    command = [sys.executable, "-c", code, "-m", "train", "seed=1,-2", f"--out_dir={tmp_path / 'out'}"]  # the second is a mistake
+    command += [f"--data_dir={corpus.parent}", f"--dataset={corpus.name}"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr[:40]) == (2, "error: job 1_seed=-2: seed must be in [0")
