@@ -1,10 +1,11 @@
-"""OccamPlugin, the base of every plugin, and Param, one checked parameter of it."""
+"""OccamPlugin, the base of every plugin, SeededPlugin, that of those that draw, and Param, one checked parameter."""
 # ruff: noqa: B027  hooks are empty on purpose: a plugin overrides those it needs
 
 from __future__ import annotations
 
 import inspect
 import math
+import random
 import re
 import typing
 from abc import ABC, abstractmethod
@@ -18,6 +19,7 @@ from ..errors import CheckpointError, ConfigError, nearest
 from ..typed import coerce
 
 RESERVED = ("name", "enabled")
+DEFAULT_SEED = 1337  # of a plugin that draws
 
 
 class ParameterError(ConfigError):
@@ -230,6 +232,35 @@ class OccamPlugin(ABC):
     def describe(cls) -> str:
         """The parameters, one a line: name, default, what is allowed, what it does."""
         return "\n".join(f"{p.name} = {p.default!r} ({p.allowed}): {p.help}" for p in cls.PARAMS)
+
+
+class SeededPlugin(OccamPlugin):
+    """A plugin that draws from a generator of its own, `random`, which `reset` makes from `own_seed`.
+
+    A subclass has a parameter `seed` (null = the run's) and "generator" among its STATE.
+    """
+
+    seed: int | None
+    random: random.Random
+
+    @property
+    def own_seed(self) -> int:
+        """The seed; a fixed one outside a run, which gives its own."""
+        return DEFAULT_SEED if self.seed is None else self.seed
+
+    @property
+    def generator(self) -> list[Any]:
+        """The generator's state in plain types."""
+        version, internal, spare = self.random.getstate()
+        return [version, list(internal), spare]
+
+    @generator.setter
+    def generator(self, state: list[Any]) -> None:
+        version, internal, spare = state
+        self.random.setstate((version, tuple(internal), spare))
+
+    def get_state(self) -> dict[str, Any]:
+        return {key: value for key, value in super().get_state().items() if key != "generator"}
 
 
 def _is_plain(value: Any) -> bool:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import random
 from types import MappingProxyType
-from typing import Any
 
 from ..context import OccamContext
-from .base import OccamPlugin, Param
+from .base import Param, SeededPlugin
 
 SKIPPED = "SKIPPED_RANDOM"  # reason_code
 BLOCK = 10  # batches that are drawn together
-DEFAULT_SEED = 1337  # outside a run, which gives its own
 EPSILON = 1e-9  # 10 × 0.1 batches are one
 
 
-class RandomSkipPlugin(OccamPlugin):
+class RandomSkipPlugin(SeededPlugin):
     """Learns a share `update_rate` of the batches, drawn by lot; skips the others (reason_code SKIPPED_RANDOM).
 
     Of every 10 batches it learns as many as are due, at places that are drawn anew: after n batches the number learned differs
@@ -33,12 +31,11 @@ class RandomSkipPlugin(OccamPlugin):
     WRITES = MappingProxyType({"updated": "sets"})
 
     update_rate: float
-    seed: int | None
 
     def reset(self) -> None:
         self.due = 0.0  # batches still to be learned of those that were drawn
         self.block: list[bool] = []  # verdicts that wait; the last is the next
-        self.random = random.Random(f"random skip {DEFAULT_SEED if self.seed is None else self.seed}")
+        self.random = random.Random(f"random skip {self.own_seed}")
 
     def verdict(self, loss: float, threshold: float | None = None) -> bool:
         """Whether to learn the next batch; loss and threshold, which a surprise gate goes by, do not matter."""
@@ -58,17 +55,3 @@ class RandomSkipPlugin(OccamPlugin):
             ctx.reason_code = ""
         ctx.metrics[f"{self.name}/open"] = float(ctx.updated)
         return ctx
-
-    @property
-    def generator(self) -> list[Any]:
-        """The generator's state in plain types."""
-        version, internal, spare = self.random.getstate()
-        return [version, list(internal), spare]
-
-    @generator.setter
-    def generator(self, state: list[Any]) -> None:
-        version, internal, spare = state
-        self.random.setstate((version, tuple(internal), spare))
-
-    def get_state(self) -> dict[str, Any]:
-        return {key: value for key, value in super().get_state().items() if key != "generator"}

@@ -6,12 +6,10 @@ import math
 import random
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from ..context import OccamContext
-from .base import OccamPlugin, Param
+from .base import Param, SeededPlugin
 
-DEFAULT_SEED = 1337  # outside a run, which gives its own
 # noise_type -> the fields that it works on
 TARGETS = {
     "learning_rate": ("learning_rate",),
@@ -21,7 +19,7 @@ TARGETS = {
 }
 
 
-class SaturationPlugin(OccamPlugin):
+class SaturationPlugin(SeededPlugin):
     """Noise whose strength ramps up: drive_n = drive·min(1, n/warmup_iters) in the plugin's n-th iteration, n from 0.
 
     'learning_rate': lr ← lr·max(0, 1 + drive_n·N(0, 1)). 'gradient': asks the learner for Gaussian gradient noise of
@@ -48,11 +46,10 @@ class SaturationPlugin(OccamPlugin):
     drive: float
     noise_type: str
     warmup_iters: int
-    seed: int | None
 
     def reset(self) -> None:
         self.iterations = 0
-        self.random = random.Random(DEFAULT_SEED if self.seed is None else self.seed)
+        self.random = random.Random(self.own_seed)
 
     def writes(self) -> Mapping[str, str]:
         return {field: self.WRITES[field] for field in TARGETS[self.noise_type]}
@@ -71,17 +68,3 @@ class SaturationPlugin(OccamPlugin):
         ctx.metrics[f"{self.name}/drive"] = drive
         self.iterations += 1
         return ctx
-
-    @property
-    def generator(self) -> list[Any]:
-        """The generator's state in plain types."""
-        version, internal, spare = self.random.getstate()
-        return [version, list(internal), spare]
-
-    @generator.setter
-    def generator(self, state: list[Any]) -> None:
-        version, internal, spare = state
-        self.random.setstate((version, tuple(internal), spare))
-
-    def get_state(self) -> dict[str, Any]:
-        return {key: value for key, value in super().get_state().items() if key != "generator"}
