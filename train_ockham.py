@@ -28,7 +28,7 @@ from ockham.audit.shown import audit_table
 from ockham.carried import carry_plugin_state, hold_out_probe, wants_probe
 from ockham.config import RunConfig
 from ockham.console import Screen, schedule_lines, size_text
-from ockham.data import GPT2_VOCAB, Batch, BatchSource, Corpus, open_corpus
+from ockham.data import GPT2_VOCAB, Batch, Corpus, open_corpus
 from ockham.distributed import Ranks, join, world_size
 from ockham.domains import domain_shares
 from ockham.errors import CheckpointError, ConfigError, CorpusError
@@ -39,12 +39,15 @@ from ockham.hardware import device_peak_flops
 from ockham.learner import OckhamLearner
 from ockham.ledger import BACKWARD, FORWARD
 from ockham.memory import OckhamMemory
+from ockham.objective import Rows
 from ockham.optim import build_average, build_optimizer, build_schedule
 from ockham.plugins import LoggerPlugin, PluginHost
 from ockham.precision import Precision, pick_precision
 from ockham.presets import build_plugins
 from ockham.quotient import Footprint
+from ockham.row_source import ReplayedRows, build_rows, check_rows
 from ockham.stop import Stop
+from ockham.stream import source_of
 from ockham.tokenizer import vocabulary_of
 from ockham.track import Trackers, check_trackers
 from pretrained import PRETRAINED
@@ -69,21 +72,23 @@ def main(config: RunConfig, provenance: configurator.Provenance) -> int:
     block_size, micro_steps = config.block_size, config.optimizer.accumulate_steps // ranks.world
     corpus.check_length(block_size)
     host = build_rack(config, screen)
+    check_rows(config, corpus, host)
     probe = None
     if wants_probe(host):
         corpus, probe = hold_out_probe(corpus, block_size, ranks.device)
     learner = build_learner(config, model, host, ranks, precision, probe, screen)
-    source = BatchSource(corpus.train, config.batch_size, block_size, config.seed, ranks.rank, ranks.device)
+    source = source_of(corpus, config.batch_size, block_size, config.seed, ranks.rank, ranks.device, ranks.world)
     domains_at = domain_shares(corpus, source, host, micro_steps, ranks.world)
     evaluator = Evaluator(
         corpus, block_size, config.batch_size, precision, ranks, config.eval_iters, config.eval_max_tokens, stop.is_signalled
     )
     if config.dry_run:
-        return print_estimate(config, model, learner, batches(source, 0, micro_steps), screen)
+        return print_estimate(config, model, learner, batches(ReplayedRows(source), 0, micro_steps), screen)
 
     claim_folder(config, ranks)
     trackers = Trackers(config, ranks.is_main)
     run = open_run(config, provenance, learner, model, corpus, saved)
+    rows = build_rows(config, corpus, source, learner, model.generate, lambda run: GPT.from_checkpoint(load_saved(Path(run))))
     peak_flops = config.peak_flops or device_peak_flops(ranks.device, precision.dtype)
     introduce(config, corpus, model, learner, micro_steps, screen)
     audit(config, provenance.argv, learner, corpus, screen)
@@ -96,7 +101,7 @@ def main(config: RunConfig, provenance: configurator.Provenance) -> int:
             if config.eval_only or is_last or stop.requested():
                 break
             began, paid = time.perf_counter(), learner.ledger.units
-            ctx = learner.step(batches(source, step, micro_steps), domains_at(step))
+            ctx = learner.step(batches(rows, step, micro_steps), domains_at(step))
             seconds = time.perf_counter() - began
             run.record_step(ctx, seconds)
             stop.saw_step(seconds)
@@ -186,9 +191,15 @@ def bring_in(config: RunConfig, corpus: Corpus, saved: dict[str, Any] | None) ->
     path = Path(config.out_dir if config.init_from == "resume" else config.init_from)
     if config.init_from in PRETRAINED or (path / "config.json").is_file():
         return GPT.from_pretrained(config.init_from, {"dropout": config.dropout})
-    state = saved or checkpoint.load_checkpoint(path / "ckpt.pt" if path.is_dir() else path)
+    state = saved or load_saved(path)
     check_vocabulary(state.get("config", {}), corpus)
-    return GPT.from_checkpoint(with_dropout(state, config))
+    model_args = {**state["model_args"], "dropout": config.dropout}  # the one that is not a shape
+    return GPT.from_checkpoint({**state, "model_args": model_args})
+
+
+def load_saved(path: Path) -> dict[str, Any]:
+    """The checkpoint of a run folder, or the file itself."""
+    return checkpoint.load_checkpoint(path / "ckpt.pt" if path.is_dir() else path)
 
 
 def check_vocabulary(trained_on: Mapping[str, Any], corpus: Corpus) -> None:
@@ -204,11 +215,6 @@ def check_vocabulary(trained_on: Mapping[str, Any], corpus: Corpus) -> None:
         f"the checkpoint's corpus {name} and corpus {corpus.folder.name} number their characters differently; "
         f"prepare {corpus.folder.name} again as before, with --vocab {name} --force"
     )
-
-
-def with_dropout(state: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
-    """A checkpoint with this run's dropout: the one model argument that is not a shape."""
-    return {**state, "model_args": {**state["model_args"], "dropout": config.dropout}}
 
 
 def build_rack(config: RunConfig, screen: Screen) -> PluginHost:
@@ -241,9 +247,9 @@ def build_learner(
         host,
         anchor=Anchor(
             model.parameters(),
-            config.anchor.penalize if config.lambda_ockham or config.rack else "never",  # nobody asks for an anchor
+            config.anchor.penalize if config.lambda_ockham or config.rack or config.replay.kl else "never",  # nobody asks for one
             config.init_from != "scratch",
-            config.anchor.patience,
+            **config.anchor.laws,
         ),
         schedule=build_schedule(config),
         clock=config.scheduler.clock,
@@ -256,6 +262,8 @@ def build_learner(
         precision=precision,
         probe=probe,
         footprint=footprint,
+        replay_ce=config.replay.ce,
+        replay_kl=config.replay.kl,
         seed=config.seed,
     )
 
@@ -326,16 +334,19 @@ def introduce(config: RunConfig, corpus: Corpus, model: GPT, learner: OckhamLear
     ranks, shape = learner.ranks, model.config
     tokens = config.batch_size * shape.block_size * micro_steps * ranks.world
     rack = " → ".join(p.name for p in learner.host.plugins) or "empty"
-    penalty = f"anchor penalty {learner.anchor.penalize} ({learner.anchor.status})"
-    screen.say(
-        f"corpus {config.dataset}: {corpus.train.tokens:,} + {corpus.val.tokens:,} tokens, vocabulary {corpus.vocab_size:,}"
-    )
-    size = size_text(model.num_params())
-    screen.say(f"model: {size} parameters, block {shape.block_size}, {tokens:,} tokens per iteration")
+    penalty = f"anchor penalty {learner.anchor.penalize} ({learner.anchor.status}), {config.anchor.kind}"
+    sizes = f"{corpus.train.tokens:,} + {corpus.val.tokens:,} tokens, vocabulary {corpus.vocab_size:,}"
+    screen.say(f"corpus {config.dataset}: {sizes}")
+    screen.say(f"model: {size_text(model.num_params())} parameters, block {shape.block_size}, {tokens:,} tokens per iteration")
     screen.say(f"device: {ranks.device} × {ranks.world}, {learner.precision.name}")
     for line in schedule_lines(config):
         screen.say(line)
     screen.say(f"preset {config.preset}: {rack}; λ {config.lambda_ockham:g}, {penalty}")
+    if config.replay.fraction:
+        old = config.replay.corpus or "text that the model has generated"
+        screen.say(f"replay: {config.replay.fraction:.0%} of each batch from {config.replay.windows} windows of {old}")
+    if (probe := learner.requested.probe) is not None:
+        screen.say(f"probe: {probe[0].numel():,} tokens of the training split's end are held out for plugins")
     for line in judged.waiting(config.memory, config.anchor.penalize, learner):
         screen.say(line)
     if learner.iter_num >= config.max_iters and not config.eval_only:
@@ -361,9 +372,9 @@ def audit(config: RunConfig, argv: list[str], learner: OckhamLearner, corpus: Co
         screen.table(audit_table(record))
 
 
-def batches(source: BatchSource, step: int, micro_steps: int) -> list[Batch]:
+def batches(rows: ReplayedRows, step: int, micro_steps: int) -> list[Rows]:
     """This rank's micro-batches of a step."""
-    return [source.batch(step, micro) for micro in range(micro_steps)]
+    return [rows.batch(step, micro) for micro in range(micro_steps)]
 
 
 def evaluate(

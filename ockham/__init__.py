@@ -29,6 +29,7 @@ PUBLIC = {
     "LearnedGainPlugin": "plugins",
     "LoggerPlugin": "plugins",
     "RandomSkipPlugin": "plugins",
+    "SequenceGatePlugin": "plugins",
     "OckhamLearner": "learner",
     "Anchor": "anchor",
     "Ledger": "ledger",

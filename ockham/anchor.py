@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 
+from .config import ANCHOR_KINDS, anchor_kinds
 from .errors import CheckpointError, ShapeError
 
 PENALIZE = ("auto", "always", "never")
@@ -19,12 +20,31 @@ class Anchor:
     Modes: `always` penalises from the start; `never` only measures; `auto` is `always` for weights that were brought in.
     From scratch, `auto` lets every improving evaluation move the anchor to the weights, and puts the penalty in force at
     the `patience`-th evaluation in a row that does not improve; the anchor is then the best state so far.
-    Source of the penalty: L2-SP, Li et al. 2018 (arXiv:1802.01483).
+
+    `kind` names what resists drift, one or more joined by "+"; each acts at λ times its scale (1 unless given):
+    `l2`         λ·Ω; L2-SP, Li et al. 2018 (arXiv:1802.01483)
+    `fisher`     λ·Σ F·(θ − θ*)², F the diagonal Fisher information at θ* with mean 1; EWC, Kirkpatrick et al. 2017
+                 (arXiv:1612.00796). F is `importance`, which `ockham.fisher` estimates
+    `decoupled`  θ ← θ − lr·λ·(θ − θ*) beside the optimizer's step, as AdamW decays weights (arXiv:1711.05101); lr·λ is cut at 1
+    `kl`         λ·KL(anchor's outputs ‖ the model's) on the new sequences; made by `ockham.objective`
+
+    A consolidation goes the share `alpha` of the way from anchor to weights. Raises ConfigError for an unknown kind.
     """
 
     def __init__(
-        self, parameters: Iterable[torch.nn.Parameter], penalize: str = "always", brought_in: bool = True, patience: int = 2
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        penalize: str = "always",
+        brought_in: bool = True,
+        patience: int = 2,
+        kind: str = "l2",
+        scales: Mapping[str, float] | None = None,
+        alpha: float = 1.0,
     ):
+        self.kinds = anchor_kinds(kind)
+        self.scales = dict.fromkeys(ANCHOR_KINDS, 1.0) | dict(scales or {})
+        self.alpha = alpha
+        self.importance: list[torch.Tensor] | None = None  # F, a tensor for each parameter
         self.parameters: list[torch.Tensor] = [p for p in parameters if p.requires_grad]
         self.penalize = "always" if penalize == "auto" and brought_in else penalize
         self.patience = patience
@@ -39,9 +59,13 @@ class Anchor:
         self.moves = 0  # grows whenever the weights change, also by loading; tells that what was computed from them is stale
         self.move()
 
+    def consolidate(self) -> None:
+        """θ* ← θ* + α·(θ − θ*)."""
+        self.move() if self.alpha == 1 else self.follow(self.alpha)
+
     @torch.no_grad()
     def move(self) -> None:
-        """Consolidate: θ* ← θ."""
+        """θ* ← θ."""
         if self.weights:
             torch._foreach_copy_(self.weights, self.parameters)
         else:
@@ -74,12 +98,27 @@ class Anchor:
 
     @torch.no_grad()
     def add_penalty_gradient(self, lambda_ockham: float) -> None:
-        """Add ∇(λΩ) = 2λ(θ − θ*) to the gradients, analytically: no graph, no second backward."""
-        if lambda_ockham:
-            is_fresh = self._kept is not None and self._kept[0] == self._versions()
-            displacement = self._kept[1] if self._kept and is_fresh else self._displacement()
-            pairs = [(p.grad, d) for p, d in zip(self.parameters, displacement, strict=True) if p.grad is not None]
-            torch._foreach_add_([g for g, _ in pairs], [d for _, d in pairs], alpha=2 * lambda_ockham)
+        """Add ∇(λΩ) = 2λ(θ − θ*), and 2λF(θ − θ*), to the gradients, analytically: no graph, no second backward."""
+        plain, weighted = (lambda_ockham * self.scales[kind] * (kind in self.kinds) for kind in ("l2", "fisher"))
+        if not (plain or (weighted and self.importance)):
+            return
+        displacement = self._fresh_displacement()
+        has = [(i, p.grad) for i, p in enumerate(self.parameters) if p.grad is not None]
+        grads, moved = [grad for _, grad in has], [displacement[i] for i, _ in has]
+        if plain:
+            torch._foreach_add_(grads, moved, alpha=2 * plain)
+        if weighted and self.importance:
+            torch._foreach_addcmul_(grads, moved, [self.importance[i] for i, _ in has], value=2 * weighted)
+
+    @torch.no_grad()
+    def pull(self, groups: Iterable[Mapping[str, Any]], lambda_ockham: float) -> None:
+        """The `decoupled` kind: θ ← θ − min(1, lr·λ)·(θ − θ*), with the learning rate of each parameter's group."""
+        strength = lambda_ockham * self.scales["decoupled"] * ("decoupled" in self.kinds)
+        if not strength:
+            return
+        rate_of = {id(p): min(1.0, group["lr"] * strength) for group in groups for p in group["params"]}
+        for p, moved in zip(self.parameters, self._fresh_displacement(), strict=True):
+            p.sub_(moved, alpha=rate_of.get(id(p), 0.0))
 
     def observe(self, val_loss: float, iter_num: int) -> bool:
         """Hear an evaluation; True when it puts the penalty in force (`auto`, from scratch)."""
@@ -101,6 +140,12 @@ class Anchor:
             return f"engaged at {self.engaged_at}"
         return "on" if self.in_force else "off"
 
+    def _fresh_displacement(self) -> list[torch.Tensor]:
+        """θ − θ*: that of the last drift, where nothing was written since."""
+        if self._kept is not None and self._kept[0] == self._versions():
+            return self._kept[1]
+        return self._displacement()
+
     def _displacement(self) -> list[torch.Tensor]:
         return list(torch._foreach_sub(self.parameters, self.weights))
 
@@ -115,7 +160,8 @@ class Anchor:
     def state_dict(self) -> dict[str, Any]:
         """The anchor's weights and mode."""
         plain = {k: getattr(self, k) for k in ("penalize", "in_force", "engaged_at", "best_loss", "evaluations_without_gain")}
-        return {"weights": [w.clone() for w in self.weights], **plain}
+        importance = None if self.importance is None else [f.clone() for f in self.importance]
+        return {"weights": [w.clone() for w in self.weights], "importance": importance, **plain}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -127,6 +173,10 @@ class Anchor:
             raise CheckpointError(f"the checkpoint's anchor mode is {state['penalize']!r}, not one of {', '.join(PENALIZE)}")
         for mine, saved in zip(self.weights, weights, strict=True):
             mine.copy_(saved)
+        if (saved := state.get("importance")) is not None:  # version 0.3.0 had none
+            if [f.shape for f in saved] != [p.shape for p in self.parameters]:
+                raise ShapeError("the checkpoint's Fisher information has other shapes than the model's trainable parameters")
+            self.importance = [torch.empty_like(p).copy_(f) for p, f in zip(self.parameters, saved, strict=True)]
         for key in ("penalize", "in_force", "engaged_at", "best_loss", "evaluations_without_gain"):
             setattr(self, key, state[key])
         self._moved()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+from .config import anchor_kinds
 from .context import WATCHED, OccamContext, Requests
 from .plugins import OccamPlugin, PluginHost
 from .presets import Preset
@@ -81,6 +82,22 @@ def in_all(rack: Sequence[Device]) -> str:
     held = [f"{device.name}: {text}" for device in active for text in device.tensors]
     state = sum(device.state_bytes for device in rack)
     return f"in all: state {state:,} bytes; extra per iteration: {probe_passes(active)}; tensors: {'; '.join(held) or 'none'}"
+
+
+def protections(preset: Preset) -> list[str]:
+    """What resists forgetting besides the plugins, and the forwards of a batch that it costs per learned iteration."""
+    anchor, replay, lines = preset.anchor or {}, preset.replay or {}, []
+    strength = preset.hyperparameters.get("lambda_ockham", 0.0)
+    if strength and "kl" in anchor_kinds(anchor.get("kind", "l2")):
+        lines.append("anchor of kind kl: 1 forward of a batch, on the weights of the anchor")
+    if any(getattr(plugin, "surprise", "") == "excess" for plugin in preset.host()):
+        lines.append(
+            "surprise=excess: 1 forward of a batch by the anchor; with --reference=RUN one sweep of the data before instead"
+        )
+    if share := replay.get("fraction", 0.0):
+        kl = f", {share:g} forwards of a batch by the anchor for the KL" if replay.get("kl") else ""
+        lines.append(f"replay: {share:.0%} of each batch{kl}; a generated store costs a forward for each of its windows")
+    return lines
 
 
 @dataclass(frozen=True)

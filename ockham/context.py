@@ -82,6 +82,7 @@ class OccamContext:
     inference_flops: float = 0.0
 
     anchor_available: bool = True
+    reference_loss: float | None = None  # nats/token, of a reference model on this batch, where a gate asks for it
     requests: Requests = field(default_factory=Requests)
     domains: Mapping[str, float] = field(default_factory=dict)  # share of the batch's tokens in each band of the corpus
     relative_step: float = 0.0  # ‖θ_{t+1} − θ_t‖ / ‖θ_t‖ as the optimizer made it; 0 where no update_ceiling was asked for

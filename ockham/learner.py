@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -16,7 +16,10 @@ from .anchor import Anchor
 from .context import OccamContext
 from .data import Batch
 from .distributed import Ranks, gradients
+from .errors import ConfigError
+from .fisher import fisher, normalised
 from .ledger import BACKWARD, FORWARD, Ledger
+from .objective import Objective, Rows, Scored, micro_batches
 from .optim.averages import evaluated_weights, kind_of, slow_weights
 from .optim.saved import groups_of, load_state
 from .plugins import OckhamGatePlugin, PluginHost
@@ -24,7 +27,19 @@ from .precision import Precision
 from .quotient import Footprint
 from .requested import Requested
 
+EXCESS = "excess"  # of the loss over a reference's: what some gates call surprise
 UPDATED, SKIPPED, NONFINITE, BACKED_OFF = "UPDATED", "SKIPPED", "NONFINITE", "SCALER_BACKOFF"
+
+
+class Losses(NamedTuple):
+    """Of one micro-batch, or the mean of several: what was measured, and what a reference model has. Nats/token."""
+
+    task: float
+    reference: float | None = None
+
+    def judged_by(self, gate: Any) -> float:
+        """What the gate calls surprise."""
+        return self.task - self.reference if gate.surprise == EXCESS and self.reference is not None else self.task
 
 
 class OckhamLearner:
@@ -36,8 +51,10 @@ class OckhamLearner:
     scaled by the same factor. The ticks are those of `clock`: iterations; updates made; or compute units spent, in
     iterations' worth, so that all three are the same where every batch is learned. `average` follows the weights at every
     update and stands in for them under `evaluated_weights`. `clip_grad_norm` 0 or None does not clip. `probe` is a batch that is
-    never learned, for plugins that measure on one; `footprint` is what the model costs, for the contexts' Occam Quotient. What
-    plugins ask of the caller is in the context that `step` returns: `ctx.requests.rollback` and `.stop`, each a reason or "".
+    never learned, for plugins that measure on one; `footprint` is what the model costs, for the contexts' Occam Quotient;
+    `fisher_batches` gives the batches on which an anchor of kind fisher is measured. A batch may be `Rows`, some of whose
+    sequences are replayed: `replay_ce` and `replay_kl` weigh their cross entropy and their KL to the anchor. What plugins ask of
+    the caller is in the context that `step` returns: `ctx.requests.rollback` and `.stop`, each a reason or "".
 
     >>> learner = OckhamLearner(model=model, surprise_threshold=2.0, lambda_ockham=0.01)
     >>> ctx = learner.step((x, y))          # or a list of micro-batches
@@ -61,6 +78,9 @@ class OckhamLearner:
         precision: Precision | None = None,
         probe: Batch | None = None,
         footprint: Footprint | None = None,
+        fisher_batches: Callable[[], Sequence[Batch]] | None = None,
+        replay_ce: float = 1.0,
+        replay_kl: float = 0.0,
         seed: int = 1337,
     ):
         self.model = model
@@ -79,6 +99,10 @@ class OckhamLearner:
         self.footprint = footprint
         self.ledger = Ledger()
         self.requested = Requested(model, self.parameters, self.ledger, self.ranks, self.precision, probe, seed)
+        self.objective = Objective(
+            model, self.requested.module, self.anchor, self.ledger, self.precision, replay_ce=replay_ce, replay_kl=replay_kl
+        )
+        self.fisher_batches = fisher_batches
         self.iter_num = 0
         self.updates = 0  # steps of the optimizer; the ledger counts micro-batches
         self.consolidations = 0
@@ -92,18 +116,21 @@ class OckhamLearner:
 
         `domains`: what share of the whole batch's tokens, all micro-batches and ranks, each named part of the data has.
         """
-        micros: list[Batch] = [batch] if isinstance(batch[0], torch.Tensor) else list(batch)  # type: ignore[list-item, arg-type]
+        micros = micro_batches(batch)
         lr = self.schedule(self._tick(len(micros)))
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        loss, task_loss, verdicts = self._single(micros[0]) if len(micros) == 1 else self._accumulate(micros)
-        ctx = self._context(lr, task_loss, verdicts)
+        self.objective.needs_rows = self.host.selector is not None
+        self.objective.needs_reference = self.host.needs_reference
+        self._measure_importance(micros[0])
+        scored, losses, verdicts = self._single(micros[0]) if len(micros) == 1 else self._accumulate(micros)
+        ctx = self._context(lr, losses, verdicts)
         ctx.domains = dict(domains or {})
-        if math.isfinite(task_loss):
+        if math.isfinite(ctx.task_loss):
             ctx = self.host.process_batch_start(ctx)
             self.requested.check(ctx.requests)
-            if ctx.updated and (loss is not None or any(verdicts)):
-                self._update(ctx, loss, sum(verdicts))
+            if ctx.updated and (any(verdicts) if scored is None else not scored.is_empty):
+                self._update(ctx, scored, sum(verdicts))
             else:
                 ctx.updated, ctx.reason_code = False, ctx.reason_code or SKIPPED
         else:
@@ -117,44 +144,86 @@ class OckhamLearner:
         ticks = {"iterations": self.iter_num, "updates": self.updates, "compute": self.ledger.units / a_learned_iteration}
         return ticks[self.clock]
 
-    def _single(self, micro: Batch) -> tuple[torch.Tensor, float, tuple[bool, ...]]:
-        loss = self._forward(micro)
-        return loss, self._global_mean(loss, micro), ()
+    def _single(self, micro: Rows) -> tuple[Scored, Losses, tuple[bool, ...]]:
+        with self._own_gradients():
+            scored = self._forward(micro)
+        losses = self._global_losses(scored)
+        if self.host.selector is not None:
+            self._weigh(scored)
+        return scored, losses, ()
 
-    def _accumulate(self, micros: list[Batch]) -> tuple[None, float, tuple[bool, ...]]:
+    def _accumulate(self, micros: list[Rows]) -> tuple[None, Losses, tuple[bool, ...]]:
         """Forward each micro-batch, let the gate judge its global mean loss, and backward at once those it accepts.
 
-        The chain runs afterwards, once, on the mean loss: a threshold that another plugin sets cannot reach these verdicts.
+        The chain runs afterwards, once, on the mean loss: a threshold or a λ that another plugin sets cannot reach these verdicts
+        and the KL to the anchor.
         """
-        losses, verdicts = [], []
+        found, verdicts = [], []
         gate = self.host.gate
         with self._no_sync():
             for index, micro in enumerate(micros):
-                loss = self._forward(micro, index)
-                losses.append(self._global_mean(loss, micro))
-                verdicts.append(math.isfinite(losses[-1]) and (gate is None or gate.verdict(losses[-1], self.surprise_threshold)))
+                scored = self._forward(micro, index)
+                losses = self._global_losses(scored)
+                found.append(losses)
+                if self.host.selector is not None:
+                    self._weigh(scored)
+                is_open = gate is None or gate.verdict(losses.judged_by(gate), self.surprise_threshold)
+                verdicts.append(math.isfinite(losses.task) and is_open and not scored.is_empty)
                 if verdicts[-1]:
-                    self.precision.scaler.scale(loss).backward()
-                    self.ledger.backward()
-        return None, sum(losses) / len(losses), tuple(verdicts)
+                    self._backward(scored, self.lambda_ockham)
+        references = [losses.reference for losses in found if losses.reference is not None]
+        task, reference = sum(losses.task for losses in found), sum(references) if references else None
+        return None, Losses(task / len(found), reference and reference / len(found)), tuple(verdicts)
 
-    def _forward(self, micro: Batch, index: int = 0) -> torch.Tensor:
-        self.ledger.forward()
-        with self.precision.autocast(), self.requested.noisy_embedding(micro[0], self.iter_num, index):
-            return self.model(*micro)[1]
+    def _forward(self, micro: Rows, index: int = 0) -> Scored:
+        with self.requested.noisy_embedding(micro.x, self.iter_num, index):
+            return self.objective.forward(micro)
 
-    def _global_mean(self, loss: torch.Tensor, micro: Batch) -> float:
-        tokens = micro[1].numel()
-        return self.ranks.mean(loss.detach().double() * tokens, tokens) if self.ranks.world > 1 else float(loss.detach())
+    def _backward(self, scored: Scored, lambda_ockham: float) -> None:
+        """Make the loss and differentiate it."""
+        loss = self.objective.loss(scored, lambda_ockham)
+        if loss.requires_grad:
+            self.precision.scaler.scale(loss).backward()
+
+    def _weigh(self, scored: Scored) -> None:
+        """The selector's weight for every new sequence of every rank, of which this rank takes its own; replayed ones have 1."""
+        selector, new = self.host.selector, scored.is_new
+        assert selector is not None
+        assert scored.losses is not None
+        surprise = scored.losses.detach().double()
+        if selector.surprise == EXCESS and scored.reference is not None:
+            surprise = surprise - scored.reference.double()
+        everyone = self.ranks.gather(surprise[new].tolist())
+        flat = selector.weigh([value for own in everyone for value in own])
+        first = sum(map(len, everyone[: self.ranks.rank]))
+        weights = torch.ones_like(scored.losses)
+        weights[new] = weights.new_tensor(flat[first : first + len(everyone[self.ranks.rank])])
+        replayed = self.ranks.mean((~new).double().sum(), 1.0)
+        scored.weights, scored.weight_sum = weights, sum(flat) / self.ranks.world + replayed
+
+    def _global_losses(self, scored: Scored) -> Losses:
+        """What the gate judges, over all ranks: the mean loss of the new sequences, and what a reference has on them."""
+        if scored.losses is None and self.ranks.world == 1:
+            return Losses(float(scored.mean.detach()), None)
+        task = self.ranks.mean(*scored.task())
+        if scored.reference is None:
+            return Losses(task, None)
+        new = scored.is_new
+        return Losses(task, self.ranks.mean(scored.reference.double()[new].sum(), float(new.sum())))
 
     def _no_sync(self) -> AbstractContextManager[Any]:
         return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else contextlib.nullcontext()
 
-    def _context(self, lr: float, task_loss: float, verdicts: tuple[bool, ...]) -> OccamContext:
+    def _own_gradients(self) -> AbstractContextManager[Any]:
+        """Within, ranks do not share gradients where a plugin chooses sequences: a rank may have none to go backward on."""
+        return self._no_sync() if self.host.selector else contextlib.nullcontext()
+
+    def _context(self, lr: float, losses: Losses, verdicts: tuple[bool, ...]) -> OccamContext:
         in_force = self.anchor.in_force
         ctx = OccamContext(
             iter_num=self.iter_num,
-            task_loss=task_loss,
+            task_loss=losses.task,
+            reference_loss=losses.reference,
             learning_rate=lr,
             lambda_ockham=self.lambda_ockham,
             surprise_threshold=self.surprise_threshold,
@@ -169,20 +238,18 @@ class OckhamLearner:
 
     def evaluated_context(self, val_loss: float, drift: float) -> OccamContext:
         """What a memory judges: the state now, `val_loss` its task loss, `drift` that after its last step."""
-        ctx = self._context(self.learning_rate, val_loss, ())
+        ctx = self._context(self.learning_rate, Losses(val_loss), ())
         ctx.complexity_cost = drift if self.anchor.in_force else 0.0
         ctx.metrics["drift"] = drift
         return ctx
 
-    def _update(self, ctx: OccamContext, loss: torch.Tensor | None, accepted: int) -> None:
+    def _update(self, ctx: OccamContext, scored: Scored | None, accepted: int) -> None:
         """Backward, penalty, echo, noise, plugins, clip, optimizer step; or nothing at all when a gradient is not finite."""
-        if loss is not None:
-            self.precision.scaler.scale(loss).backward()
-            self.ledger.backward()
-        else:
-            grads = gradients(self.parameters)
-            torch._foreach_div_(grads, accepted)
-            self.ranks.average_(grads)
+        if scored is not None:
+            with self._own_gradients():
+                self._backward(scored, ctx.lambda_ockham)
+        if scored is None or self.host.selector is not None:  # else DDP has averaged, and one backward was all
+            self._average_gradients(accepted or 1)
         if not self._unscale():
             ctx.updated, ctx.reason_code = False, BACKED_OFF
             return
@@ -201,6 +268,15 @@ class OckhamLearner:
         if ceilings:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, min(ceilings), norm)
         self._apply(ctx)
+
+    def _average_gradients(self, accepted: int) -> None:
+        """The mean over accepted micro-batches and ranks; a rank that chose no sequence has gradients of 0."""
+        if self.host.selector is not None and self.ranks.world > 1:
+            for p in self.parameters:
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        grads = gradients(self.parameters)
+        torch._foreach_div_(grads, accepted)
+        self.ranks.average_(grads)
 
     def _unscale(self) -> bool:
         """Undo fp16's loss scale; False when the scale overflowed, and the scaler has backed off.
@@ -223,6 +299,8 @@ class OckhamLearner:
             group["lr"] = base * factor
         self.optimizer.param_groups[0]["lr"] = self.learning_rate = ctx.learning_rate  # exact, not through the quotient
         self.requested.remember(ctx.requests)
+        if self.anchor.in_force:
+            self.anchor.pull(self.optimizer.param_groups, ctx.lambda_ockham)
         self.precision.scaler.step(self.optimizer)
         self.requested.limit_update(ctx)
         self.precision.scaler.update()
@@ -231,9 +309,9 @@ class OckhamLearner:
             self.average.update_parameters(self.model)
         ctx.reason_code = UPDATED
 
-    def _finish(self, ctx: OccamContext, micros: list[Batch]) -> None:
+    def _finish(self, ctx: OccamContext, micros: list[Rows]) -> None:
         """Count, measure, tell the rack, consolidate."""
-        tokens = micros[0][1].numel() * self.ranks.world
+        tokens = micros[0].y.numel() * self.ranks.world
         for accepted in ctx.verdicts or (ctx.updated,):
             self.ledger.verdict(accepted and ctx.updated, tokens)
         self.nonfinite_in_a_row = self.nonfinite_in_a_row + 1 if ctx.reason_code == NONFINITE else 0
@@ -249,7 +327,7 @@ class OckhamLearner:
         if ctx.reason_code != NONFINITE:
             self.host.process_batch_end(ctx)
         if math.isfinite(ctx.task_loss):  # else the rack has not seen the last figures yet
-            self.requested.measure(ctx, self.anchor, micros[0][1].numel())
+            self.requested.measure(ctx, self.anchor, micros[0].y.numel())
         self.requested.embedding_noise = ctx.requests.embedding_noise
         self.iter_num += 1
         self._maybe_consolidate(ctx)
@@ -261,12 +339,26 @@ class OckhamLearner:
             self.consolidate(ctx)
 
     def consolidate(self, ctx: OccamContext) -> None:
-        """Move the anchor to the weights and tell the rack."""
-        self.anchor.move()
-        self.drift = 0.0
+        """Move the anchor to the weights, or the share `anchor.alpha` of the way, and tell the rack."""
+        self.anchor.consolidate()
+        self.drift = 0.0 if self.anchor.alpha == 1 else self.anchor.drift()
+        self.anchor.importance = None  # of other weights; measured anew before the next step
         self.consolidations += 1
         self.consolidated_at = self.iter_num
         self.host.process_consolidate(ctx)
+
+    def _measure_importance(self, micro: Rows) -> None:
+        """The Fisher information at the anchor, where it has that kind, is in force and has none yet."""
+        anchor = self.anchor
+        if not (anchor.in_force and "fisher" in anchor.kinds and anchor.importance is None):
+            return
+        if self.fisher_batches is None:
+            raise ConfigError(
+                "anchor.kind=fisher needs data: give OckhamLearner(fisher_batches=...), a list of batches when called"
+            )
+        module = self.requested.module
+        sums, count = fisher(module, anchor.named_weights(module), self.fisher_batches())
+        anchor.importance = normalised(sums, count, self.ranks, self.ledger, len(micro.x))
 
     def observe(self, val_loss: float) -> bool:
         """Hear an evaluation; True when it puts the anchor's penalty in force. The interval counts from there."""

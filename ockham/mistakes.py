@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .config import ANCHOR_KINDS
 from .document import Document
 from .plugins import (
     CompressorPlugin,
@@ -14,10 +15,12 @@ from .plugins import (
     LoggerPlugin,
     OccamPlugin,
     OckhamGatePlugin,
+    RandomSkipPlugin,
     SaturationPlugin,
 )
 from .presets import Preset
 
+GATES = (OckhamGatePlugin, RandomSkipPlugin)
 LOWEST_LOSS = 0.3  # nats/token; no text of interest is learned better than that
 
 Found = Iterator[tuple[tuple[Any, ...], str]]  # path into the file, what is odd there
@@ -30,7 +33,7 @@ def mistakes(preset: Preset) -> list[str]:
     return [f"{message} ({document.where(path)})" for rule in RULES for path, message in rule(preset, plugins)]
 
 
-def _of(kind: type[OccamPlugin], plugins: list[OccamPlugin]) -> Iterator[tuple[int, Any]]:
+def _of(kind: type[OccamPlugin] | tuple[type[OccamPlugin], ...], plugins: list[OccamPlugin]) -> Iterator[tuple[int, Any]]:
     """The active plugins of a class, with their place in the chain."""
     return ((index, plugin) for index, plugin in enumerate(plugins) if isinstance(plugin, kind) and plugin.enabled)
 
@@ -40,27 +43,28 @@ def _at(index: int, *keys: str) -> tuple[Any, ...]:
 
 
 def _gates(preset: Preset, plugins: list[OccamPlugin]) -> Found:
-    gates = list(_of(OckhamGatePlugin, plugins))
-    for index, gate in gates[1:]:
+    judges = list(_of(GATES, plugins))
+    for index, gate in judges[1:]:
         yield (
             ("plugins", index),
-            f"{gate.name} is a second gate: the last verdict wins, and only {gates[0][1].name} judges micro-batches",
+            f"{gate.name} is a second gate: the last verdict wins, and only {judges[0][1].name} judges micro-batches",
         )
-    for index, gate in gates:
+    for index, gate in _of(OckhamGatePlugin, plugins):
+        has_band = gate.floor_ratio is not None or gate.ceiling_ratio is not None
         for key in ("surprise_threshold", "target_update_rate"):
             value, top = getattr(gate, key), preset.hyperparameters.get(key)
             if key in preset.hyperparameters and value != top and value != "base":
                 yield _at(index, key), f"{gate.name}.{key} is {value}, hyperparameters.{key} {top}: the gate's own one counts"
-        if gate.target_update_rate == 1 or gate.surprise_threshold == 0:
+        if not has_band and (gate.target_update_rate == 1 or gate.surprise_threshold == 0):
             yield _at(index), f"{gate.name} never closes: surprise_threshold 0 or target_update_rate 1 learns every batch"
-        if gate.surprise_threshold is None and gate.target_update_rate is None:
+        if not has_band and gate.surprise_threshold is None and gate.target_update_rate is None:
             yield _at(index), f"{gate.name} never closes: surprise_threshold and target_update_rate are both null"
         if gate.surprise_threshold is None and gate.adaptive:
             yield _at(index, "adaptive"), f"{gate.name}.adaptive does nothing: surprise_threshold is null"
 
 
 def _no_gate(preset: Preset, plugins: list[OccamPlugin]) -> Found:
-    if not any(_of(OckhamGatePlugin, plugins)):
+    if not any(_of(GATES, plugins)):
         for key in ("surprise_threshold", "target_update_rate"):
             if preset.hyperparameters.get(key) is not None:
                 yield ("hyperparameters", key), f"hyperparameters.{key} does nothing: the rack has no active gate"
@@ -138,6 +142,20 @@ def _no_anchor(preset: Preset, plugins: list[OccamPlugin]) -> Found:
         )
 
 
+def _unused_strengths(preset: Preset, plugins: list[OccamPlugin]) -> Found:
+    anchor, replay = preset.anchor or {}, preset.replay or {}
+    kinds = str(anchor.get("kind", "l2")).split("+")
+    for key in anchor:
+        if key in ANCHOR_KINDS and key not in kinds:
+            yield ("anchor", key), f"anchor.{key} does nothing: anchor.kind is {'+'.join(kinds)}"
+    if anchor and preset.hyperparameters.get("lambda_ockham") == 0:
+        yield ("hyperparameters", "lambda_ockham"), "lambda_ockham is 0, so no kind of anchor resists drift: all are in its units"
+    if replay and not replay.get("fraction"):
+        yield ("replay",), "replay does nothing: its fraction is 0"
+    elif replay.get("ce") == 0 and not replay.get("kl"):
+        yield ("replay", "ce"), "replayed sequences teach nothing: replay.ce and replay.kl are both 0"
+
+
 def _logger_last(preset: Preset, plugins: list[OccamPlugin]) -> Found:
     for index, logger in _of(LoggerPlugin, plugins):
         if later := [plugin.name for plugin in plugins[index + 1 :] if plugin.enabled]:
@@ -153,5 +171,6 @@ RULES: tuple[Rule, ...] = (
     _ceilings,
     _nothing,
     _no_anchor,
+    _unused_strengths,
     _logger_last,
 )

@@ -8,7 +8,9 @@
       - type: CompressorPlugin           # a name in ockham.plugins.PLUGINS, or an entry point of group ockham.plugins
         name: compressor                 # optional, as is `enabled: false`
         params: {threshold: 0.1}
-    memory: {quality_threshold: 1.5}     # optional
+    memory: {quality_threshold: 1.5}     # optional, as are
+    anchor: {kind: kl}                   # what resists drift, and
+    replay: {fraction: 0.25}             # how much of the old is learned again
     package: {...}                       # what `ockham preset pack` adds
 
 Presets are data: no aliases, no YAML tags, at most 64 KiB. Every error names file, line, what was given and what is allowed.
@@ -31,7 +33,7 @@ from .plugins.entry import entry_names, plugin_from_entry_point
 from .plugins.host import HYPERPARAMETERS as CONTEXT_HYPERPARAMETERS
 
 PRESETS_DIR = Path(__file__).resolve().parents[1] / "presets"
-TOP_KEYS = ("name", "description", "tags", "hyperparameters", "plugins", "memory", "package")
+TOP_KEYS = ("name", "description", "tags", "hyperparameters", "plugins", "memory", "anchor", "replay", "package")
 PACKAGE_KEYS = ("author", "tested_with", "needs", "sha256")
 PLUGIN_KEYS = ("type", "name", "enabled", "params")
 HYPERPARAMETERS = (
@@ -49,6 +51,23 @@ MEMORY = (
     Param("max_mb", None, "bytes of all snapshots, MB; 0 = no cap", low=0),
     Param("consolidate_on_accept", None, "an accepted state becomes the anchor", bool),
 )
+ANCHOR = (
+    Param("kind", None, "what resists drift: l2, decoupled, fisher, kl, or several joined by +", str),
+    Param("l2", None, "strength of kind l2, in units of lambda_ockham", low=0),
+    Param("decoupled", None, "strength of kind decoupled, in units of lambda_ockham", low=0),
+    Param("fisher", None, "strength of kind fisher, in units of lambda_ockham", low=0),
+    Param("kl", None, "strength of kind kl, in units of lambda_ockham", low=0),
+    Param("alpha", None, "how far a consolidation takes the anchor towards the weights", low=0, high=1),
+    Param("fisher_sequences", None, "sequences that the Fisher information is measured on", int, low=1),
+)
+REPLAY = (
+    Param("fraction", None, "share of each batch that is replayed", low=0, high=0.99),
+    Param("windows", None, "size of the store, windows of block_size", int, low=1),
+    Param("ce", None, "weight of the cross entropy on replayed sequences", low=0),
+    Param("kl", None, "weight of KL(anchor || model) on replayed sequences", low=0),
+    Param("temperature", None, "generated text: sampling temperature", low=0.01),
+)
+ROOMS = {"memory": MEMORY, "anchor": ANCHOR, "replay": REPLAY}  # blocks of a preset that are rooms of the config
 
 # Short names from elsewhere -> the hyperparameter meant.
 MEANT = {"lr": "learning_rate", "tau": "surprise_threshold", "lambda": "lambda_ockham", "interval": "consolidate_interval"}
@@ -69,6 +88,8 @@ class Preset:
     memory: dict[str, Any] | None  # thresholds, as OckhamMemory takes them
     path: Path
     sha256: str  # of the file's bytes
+    anchor: dict[str, Any] | None = None  # what resists drift, among ANCHOR
+    replay: dict[str, Any] | None = None  # what is learned again, among REPLAY
     package: dict[str, Any] | None = None  # of a packed preset: author, tested_with, needs, sha256 of the content
 
     @cached_property
@@ -162,7 +183,7 @@ def read_preset(document: Document, overrides: Mapping[str, Mapping[str, Any]] |
         tags=tuple(tags),
         hyperparameters=hyperparameters,
         specs=_overridden(specs, overrides or {}),
-        memory=None if content.get("memory") is None else document.values(("memory",), MEMORY),
+        **{room: None if content.get(room) is None else document.values((room,), allowed) for room, allowed in ROOMS.items()},
         path=path,
         sha256=hashlib.sha256(document.raw).hexdigest(),
         package=None if content.get("package") is None else _package(document),
@@ -172,7 +193,8 @@ def read_preset(document: Document, overrides: Mapping[str, Mapping[str, Any]] |
 def _belongs_elsewhere(key: str) -> str:
     if key in MEANT or key in [p.name for p in HYPERPARAMETERS]:
         return f" ({MEANT.get(key, key)} belongs under hyperparameters)"
-    return f" ({key} belongs under memory)" if key in [p.name for p in MEMORY] else ""
+    rooms = [room for room, allowed in ROOMS.items() if key in [p.name for p in allowed]]
+    return f" ({key} belongs under {' or '.join(rooms)})" if rooms else ""
 
 
 def _package(document: Document) -> dict[str, Any]:

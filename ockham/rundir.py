@@ -198,7 +198,7 @@ class Run:
         ledger = self.learner.ledger
         self.journal.step(ctx, ledger.tokens, ledger.units, seconds * 1e3)
         if ctx.consolidation_cause:
-            self.journal.write("consolidate", ctx.iter_num, cause=ctx.consolidation_cause, alpha=1.0)
+            self.journal.write("consolidate", ctx.iter_num, cause=ctx.consolidation_cause, alpha=self.learner.anchor.alpha)
         for notice in ctx.notices:
             self.journal.write("warning", ctx.iter_num, message=notice)
         if time.monotonic() - self.flushed > FLUSH_EVERY_S:
@@ -240,7 +240,7 @@ class Run:
         becomes_anchor = verdict.accepted and self.memory.consolidate_on_accept and self.learner.anchor.in_force
         if becomes_anchor and not is_last:
             self.learner.consolidate(ctx)
-            self.journal.write("consolidate", ctx.iter_num, cause="memory", alpha=1.0)
+            self.journal.write("consolidate", ctx.iter_num, cause="memory", alpha=self.learner.anchor.alpha)
         return verdict.accepted
 
     def _keep(self, memory: OckhamMemory, ctx: OccamContext) -> None:

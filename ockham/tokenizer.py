@@ -182,6 +182,18 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
     return CharTokenizer(_vocabulary(_read_plain_pickle(path), path)) if path.exists() else None
 
 
+def first_token(folder: Path) -> int:
+    """The token with which sampled text may begin: a corpus's newline, else its first character; GPT-2's end of text."""
+    spec = read_meta(folder).get("tokenizer") or {}
+    if spec.get("type") == "gpt2":
+        return END_OF_TEXT
+    tokenizer = load_tokenizer(folder)
+    if not isinstance(tokenizer, CharTokenizer):
+        return END_OF_TEXT
+    found = tokenizer.encode("\n")
+    return int(found[0]) if len(found) else 0
+
+
 class _PlainUnpickler(pickle.Unpickler):
     """Builds dict, list, str, int and the like, which need no name looked up; any other object is refused before it exists."""
 

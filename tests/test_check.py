@@ -70,7 +70,7 @@ def test_every_shipped_preset_is_usable_and_without_mistakes(name, capsys):
     out = capsys.readouterr().out
     assert "usable" in out
     assert "likely mistakes: none" in out
-    assert "learning_rate: compressor, " in out
+    assert ("learning_rate: compressor, " in out) == (load_preset(name).memory is not None), "the rack presets"
 
 
 def test_order_state_and_cost_are_told(capsys):

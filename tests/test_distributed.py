@@ -1,5 +1,6 @@
 """Two ranks do what one process with twice the batch does, and decide alike even when their own losses disagree."""
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -14,6 +15,7 @@ from ockham.learner import OckhamLearner
 from ockham.plugins import PluginHost
 from ockham.precision import Precision
 from ockham.presets import build_plugins
+from ockham.row_source import ReplayedRows
 
 STEPS, ROWS = 50, 3
 CPU = torch.device("cpu")
@@ -25,7 +27,10 @@ RACK = (
 )
 
 
-def train(corpus, ranks: Ranks, rows: int, micro_steps: int):
+CHOOSING = ({"type": "SequenceGatePlugin", "name": "sequence_gate", "params": {"share": 0.25}},)
+
+
+def train(corpus, ranks: Ranks, rows: int, micro_steps: int, rack=RACK):
     """50 float64 steps under the rack: (weights, decisions, this rank's own losses)."""
     from model import GPT, GPTConfig
 
@@ -38,12 +43,14 @@ def train(corpus, ranks: Ranks, rows: int, micro_steps: int):
     learner = OckhamLearner(
         forward,
         torch.optim.AdamW(model.parameters(), lr=1e-2),
-        PluginHost(build_plugins(RACK)),
-        anchor=Anchor(model.parameters()),
+        PluginHost(build_plugins(rack)),
+        anchor=Anchor(model.parameters(), kind="l2+kl"),
+        replay_kl=0.5,
         ranks=ranks,
         precision=Precision("cpu", torch.float64),
     )
     source = BatchSource(open_corpus(corpus).train, rows, TINY["block_size"], seed=1, rank=ranks.rank)
+    source = ReplayedRows(source, np.arange(4 * (TINY["block_size"] + 1)).reshape(4, -1) % 7, 0.3)
     decisions = []
     for step in range(STEPS):
         ctx = learner.step([source.batch(step, m) for m in range(micro_steps)])
@@ -51,9 +58,9 @@ def train(corpus, ranks: Ranks, rows: int, micro_steps: int):
     return [p.detach() for p in learner.parameters], decisions, own
 
 
-def worker(rank, corpus, folder, micro_steps):
+def worker(rank, corpus, folder, micro_steps, rack=RACK):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    result = train(corpus, Ranks(CPU, rank=rank, world=2), ROWS, micro_steps)
+    result = train(corpus, Ranks(CPU, rank=rank, world=2), ROWS, micro_steps, rack)
     torch.save(result, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -71,6 +78,17 @@ def test_two_ranks_agree_with_one_process_of_twice_the_batch(corpus, tmp_path, m
     assert 0 < sum(updates) < STEPS or micro_steps > 1
     disagree = [(a < t) != (b < t) for t in (2.6,) for a, b in zip(first[2], second[2], strict=True)]
     assert any(disagree), "the ranks' own losses should lie on opposite sides of the threshold at times"
+
+
+@pytest.mark.parametrize("micro_steps", [1, 2])
+def test_two_ranks_choose_the_sequences_that_one_process_chooses(corpus, tmp_path, micro_steps):
+    mp.spawn(worker, args=(corpus, tmp_path, micro_steps, CHOOSING), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    weights, decisions, _ = train(corpus, Ranks(CPU), 2 * ROWS, micro_steps, CHOOSING)
+    assert first[1] == second[1] == decisions
+    for a, b, c in zip(first[0], second[0], weights, strict=True):
+        assert torch.equal(a, b)
+        assert (a - c).abs().max() < 1e-9
 
 
 def test_collectives_of_one_rank_are_the_identity():

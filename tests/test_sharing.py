@@ -313,6 +313,7 @@ def test_list_shows_the_presets_of_a_use(home, capsys):
 
 
 def test_a_use_that_no_preset_is_tagged_for_says_what_is_known(home, capsys):
+    (presets.PRESETS_DIR / "stream_noisy.yaml").unlink()
     assert main(["preset", "list", "--for", "noisy"]) == 0
     out, err = capsys.readouterr()
     assert out == ""
@@ -338,12 +339,12 @@ def test_a_file_that_cannot_be_used_is_a_line_and_the_others_are_listed(home, ca
 def test_a_description_of_several_lines_is_one_in_the_list(home, capsys):
     (presets.PRESETS_DIR / "calm.yaml").write_text("plugins: []\ntags: [noisy]\ndescription: |\n  One.\n  Two.\n")
     main(["preset", "list", "--for", "noisy"])
-    assert capsys.readouterr().out.endswith("  One. Two. [noisy]\n")
+    assert "  One. Two. [noisy]\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("given", "tried"), [([], "none,balanced"), (["--presets=none,torn"], "none,torn")])
 def test_suggest_leaves_out_a_file_that_cannot_be_used_and_says_so(home, capsys, monkeypatch, given, tried):
-    for name in ("exploratory", "ockham_tight", "production_balanced"):
+    for name in sorted({path.stem for path in presets.PRESETS_DIR.glob("*.yaml")} - {"balanced"}):
         (presets.PRESETS_DIR / f"{name}.yaml").unlink()
     (presets.PRESETS_DIR / "torn.yaml").write_text("plugins: 3\n")
     asked = []

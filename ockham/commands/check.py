@@ -24,7 +24,7 @@ def find_preset(name_or_path: str) -> Any:
 
 def check(options: argparse.Namespace) -> int:
     """Print order, changes, conflicts, costs and likely mistakes. Raises PresetError for a preset that cannot be used."""
-    from ..check import conflicts, devices, in_all
+    from ..check import conflicts, devices, in_all, protections
     from ..mistakes import mistakes
 
     preset = find_preset(options.preset)
@@ -32,6 +32,8 @@ def check(options: argparse.Namespace) -> int:
     print(f"{preset.title} ({preset.name}): usable, {len(rack)} plugin{'s' * (len(rack) != 1)} in this order")
     print(*(f"  {place}. {device.line}" for place, device in enumerate(rack, 1)), sep="\n", end="\n" if rack else "")
     print(in_all(rack))
+    if kept := protections(preset):
+        _section("against forgetting", kept)
     _section("fields that several plugins write", [conflict.line for conflict in conflicts(rack)])
     _section("likely mistakes", mistakes(preset))
     return 0

@@ -82,6 +82,10 @@ def suggested(options: argparse.Namespace) -> int:
         presets, errors = usable_presets()
         for name, error in errors.items():
             print(f"{name} is left out, it cannot be used: {error}", file=sys.stderr)
+        begins_anew = not any("init_from=" in word for word in options.rest)
+        for preset in [preset for preset in presets if preset.replay and begins_anew]:
+            print(f"{preset.name} is left out: it keeps what a model knows, so give it one (--init_from=RUN)", file=sys.stderr)
+            presets.remove(preset)
         options.presets = ",".join(["none", *(preset.name for preset in presets)])
     return make_suggestion(options)
 
@@ -90,10 +94,12 @@ def shown(options: argparse.Namespace) -> int:
     """Print one preset."""
     import yaml
 
+    from ..presets import ROOMS
+
     preset = find_preset(options.name)
     print(f"{preset.title}: {preset.description}")
     plain: dict[str, Any] = {"hyperparameters": dict(preset.hyperparameters), "plugins": [dict(spec) for spec in preset.specs]}
-    plain |= {key: value for key, value in (("memory", preset.memory), ("package", preset.package)) if value is not None}
+    plain |= {key: value for key in (*ROOMS, "package") if (value := getattr(preset, key)) is not None}
     print(yaml.safe_dump(plain, sort_keys=False), end="")
     return 0
 

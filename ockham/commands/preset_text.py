@@ -8,13 +8,16 @@ from typing import Any
 import yaml
 
 from ..plugins import Param
-from ..presets import HYPERPARAMETERS, MEMORY, Preset, plugin_class
+from ..presets import HYPERPARAMETERS, ROOMS, Preset, plugin_class
+
+ROOM_HELP = {"memory": "what an accepted snapshot must show", "anchor": "what resists drift", "replay": "what is learned again"}
 
 
 def differences(a: Preset, b: Preset) -> list[str]:
     """What is other in `b`: a line each; [] when only names and descriptions differ."""
     found = [*_values("hyperparameters.", a.hyperparameters, b.hyperparameters)]
-    found += _values("memory.", a.memory or {}, b.memory or {})
+    for room in ROOMS:
+        found += _values(f"{room}.", getattr(a, room) or {}, getattr(b, room) or {})
     ours, theirs = ({spec["name"]: spec for spec in preset.specs} for preset in (a, b))
     found += [f"- plugin {name} ({ours[name]['type']})" for name in ours if name not in theirs]
     found += [
@@ -60,8 +63,9 @@ def commented(name: str, source: Preset) -> str:
         lines += [f"  - type: {spec['type']}", f"    name: {_scalar(spec['name'])}"]
         lines += [] if spec["enabled"] else ["    enabled: false"]
         lines += ["    params:", *_block(cls.PARAMS, spec["params"], "      "), ""] if spec["params"] else [""]
-    if source.memory is not None:
-        lines += ["memory:  # what an accepted snapshot must show", *_block(MEMORY, source.memory, "  ")]
+    for room, allowed in ROOMS.items():
+        if (values := getattr(source, room)) is not None:
+            lines += [f"{room}:  # {ROOM_HELP[room]}", *_block(allowed, values, "  ")]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -46,13 +46,17 @@ class Patch:
 
 
 def preset_specs(name: str) -> tuple[list[Spec], dict[str, Any]]:
-    """A preset's plugins, and what it says to plain keys: hyperparameters, and a memory's thresholds, which turn it on.
+    """A preset's plugins, and what it says to plain keys: hyperparameters, anchor, replay, and a memory's thresholds, which turn
+    it on.
 
     Raises PresetError.
     """
     preset = presets.load_preset(name)
-    memory = {} if preset.memory is None else {"enabled": True, **preset.memory}
-    values = {**preset.hyperparameters, **{f"memory.{key}": value for key, value in memory.items()}}
+    values = dict(preset.hyperparameters)
+    if preset.memory is not None:
+        values["memory.enabled"] = True
+    for room in presets.ROOMS:
+        values |= {f"{room}.{key}": value for key, value in (getattr(preset, room) or {}).items()}
     return [dict(spec) for spec in preset.specs], values
 
 

@@ -14,6 +14,7 @@ from .logger import LoggerPlugin
 from .random_skip import RandomSkipPlugin
 from .reverb import ReverbPlugin
 from .saturation import SaturationPlugin
+from .sequence_gate import SequenceGatePlugin
 
 # Older spellings, so that code written for them needs new import lines only.
 TrainingState = OccamContext
@@ -36,6 +37,7 @@ PLUGINS: dict[str, type[OccamPlugin]] = {
     "LearnedGainPlugin": LearnedGainPlugin,
     "LoggerPlugin": LoggerPlugin,
     "RandomSkipPlugin": RandomSkipPlugin,
+    "SequenceGatePlugin": SequenceGatePlugin,
 }
 
 __all__ = [
@@ -59,5 +61,6 @@ __all__ = [
     "RandomSkipPlugin",
     "ReverbPlugin",
     "SaturationPlugin",
+    "SequenceGatePlugin",
     "TrainingState",
 ]

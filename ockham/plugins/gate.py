@@ -8,7 +8,7 @@ from statistics import NormalDist
 from types import MappingProxyType
 
 from ..context import OccamContext
-from .base import OccamPlugin, Param
+from .base import OccamPlugin, Param, ParameterError
 
 SKIPPED = "SKIPPED_SURPRISE"  # reason_code
 BASE = "base"  # follow the context's surprise_threshold
@@ -16,6 +16,7 @@ MEDIAN_GAIN = 1.2  # the adaptive threshold seeks 1.2 × the median
 WINDOW = 100  # losses of the running median
 RATE = 0.05  # of the running mean, the deviation and z
 FLAT = 1e-9  # deviation relative to the mean below which losses count as equal
+FEW = 20  # losses before the band acts
 PATIENCE = 500  # batches without a closing before the gate says so
 
 
@@ -31,6 +32,15 @@ class OckhamGatePlugin(OccamPlugin):
     μ and d average equally until they have seen 20 losses, z starts at the normal distribution's quantile, and the first
     loss is its own q: the gate opens. Losses that are not finite are judged but not absorbed.
 
+    A band, where one is asked for, closes the gate besides: over ceiling_ratio × the lower quartile of the last 100 losses a
+    batch is taken for noise, and under floor_ratio × the upper quartile of those that are not over the ceiling for something
+    known by heart. What the band shuts out does not move q. The quartiles stand for the clean part as long as at least a quarter
+    is clean.
+
+    `surprise: excess` judges loss − reference loss in place of the loss: what a reference model (the run's `reference`, else the
+    anchor, one forward more) does not know either is no surprise, whatever its loss. RHO-loss, Mindermann et al. 2022
+    (arXiv:2206.07137), is this with a reference trained on held-out data.
+
     τ is what an earlier plugin set in this iteration, else surprise_threshold, else ("base", the default) the context's value,
     2.0 unless set. None = no absolute threshold: the rate alone, or always open where that is None too.
     """
@@ -41,6 +51,9 @@ class OckhamGatePlugin(OccamPlugin):
         Param("adaptive", False, "move the threshold towards 1.2 × the running median", bool),
         Param("adaptation_rate", 0.01, "speed of that, per batch", low=0, high=1),
         Param("target_update_rate", None, "fraction of batches to learn at least", float | None, low=0, high=1),
+        Param("surprise", "loss", "what is judged: the loss, or its excess over a reference's", str, choices=("loss", "excess")),
+        Param("floor_ratio", None, "band: least loss / upper quartile of the recent ones", float | None, low=0, high=1),
+        Param("ceiling_ratio", None, "band: largest loss / lower quartile of the recent ones", float | None, low=1),
     )
     STATE = ("adapted", "losses", "mean", "deviation", "z", "seen", "open_run", "is_noticed", "notice", "threshold", "quantile")
     WRITES = MappingProxyType({"updated": "sets", "surprise_threshold": "sets"})
@@ -49,6 +62,18 @@ class OckhamGatePlugin(OccamPlugin):
     adaptive: bool
     adaptation_rate: float
     target_update_rate: float | None
+    surprise: str
+    floor_ratio: float | None
+    ceiling_ratio: float | None
+
+    def check(self) -> None:
+        for name in ("floor_ratio", "ceiling_ratio"):
+            if self.surprise == "excess" and getattr(self, name) is not None:
+                raise ParameterError(
+                    f"{self.name}.{name} must be null with surprise=excess, got {getattr(self, name):g}: an excess may be below"
+                    " 0, and has no ratio",
+                    (name,),
+                )
 
     def reset(self) -> None:
         self.adapted: float | None = None  # the adaptive τ, once it has started
@@ -73,15 +98,17 @@ class OckhamGatePlugin(OccamPlugin):
         if ctx.verdicts:
             is_open = any(ctx.verdicts)
         elif any(change[1] == "surprise_threshold" for change in ctx.changes):
-            is_open = self._judge(ctx.task_loss, ctx.surprise_threshold)
+            is_open = self._judge(self._judged(ctx), ctx.surprise_threshold)
         else:
-            is_open = self.verdict(ctx.task_loss, ctx.surprise_threshold)
+            is_open = self.verdict(self._judged(ctx), ctx.surprise_threshold)
         ctx.updated, ctx.surprise_threshold = is_open, self.threshold
         if not is_open:
             ctx.reason_code = SKIPPED
         elif ctx.reason_code == SKIPPED:
             ctx.reason_code = ""
         ctx.metrics[f"{self.name}/open"] = float(is_open)
+        if self.surprise == "excess" and ctx.reference_loss is not None:
+            ctx.metrics[f"{self.name}/excess"] = self._judged(ctx)
         if self.threshold is not None:
             ctx.metrics[f"{self.name}/threshold"] = self.threshold
         if self.quantile is not None:
@@ -90,6 +117,10 @@ class OckhamGatePlugin(OccamPlugin):
             ctx.notices.append(self.notice)
             self.notice = None
         return ctx
+
+    def _judged(self, ctx: OccamContext) -> float:
+        is_excess = self.surprise == "excess" and ctx.reference_loss is not None
+        return ctx.task_loss - ctx.reference_loss if is_excess and ctx.reference_loss is not None else ctx.task_loss
 
     def _own(self, base: float | None) -> float | None:
         """τ by the gate's own parameter, moved where it is adaptive."""
@@ -101,25 +132,35 @@ class OckhamGatePlugin(OccamPlugin):
         return self.adapted
 
     def _judge(self, loss: float, tau: float | None) -> bool:
-        is_finite = math.isfinite(loss)
+        is_finite, is_in_band = math.isfinite(loss), self._is_in_band(loss)
         self.quantile = None
         if self.target_update_rate is not None and (self.seen or is_finite):
             self.quantile = self.mean + self.z * self.deviation if self.seen else loss
         limits = [limit for limit in (tau, self.quantile) if limit is not None]
         self.threshold = min(limits) if limits else None
-        is_open = self.threshold is None or loss >= self.threshold
+        is_open = is_in_band and (self.threshold is None or loss >= self.threshold)
         if is_finite:
-            self._absorb(loss)
+            self._absorb(loss, is_in_band)
         self._watch(is_open, loss, tau)
         return is_open
 
-    def _absorb(self, loss: float) -> None:
-        if self.adaptive:
+    def _is_in_band(self, loss: float) -> bool:
+        """By the losses before this one; open until there are some."""
+        if len(self.losses) < FEW or not math.isfinite(loss):
+            return True
+        recent = sorted(self.losses)
+        ceiling = math.inf if self.ceiling_ratio is None else self.ceiling_ratio * recent[len(recent) // 4]
+        likely = [value for value in recent if value <= ceiling]
+        floor = 0.0 if self.floor_ratio is None else self.floor_ratio * likely[3 * len(likely) // 4]
+        return floor <= loss <= ceiling
+
+    def _absorb(self, loss: float, is_in_band: bool) -> None:
+        if self.adaptive or self.floor_ratio is not None or self.ceiling_ratio is not None:
             self.losses.append(loss)
             if self.adapted is not None:
                 self.adapted += self.adaptation_rate * (MEDIAN_GAIN * _median(self.losses) - self.adapted)
         rate = self.target_update_rate
-        if rate is None or self.quantile is None:
+        if rate is None or self.quantile is None or not is_in_band:
             return
         if self.deviation > FLAT * abs(self.mean):  # among equal losses every quantile is the same: z would only wind up
             self.z += RATE * ((loss >= self.quantile) - rate)

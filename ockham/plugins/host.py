@@ -12,6 +12,7 @@ from ..errors import CheckpointError, ConfigError, OckhamError, nearest
 from .base import OccamPlugin
 from .gate import OckhamGatePlugin
 from .random_skip import RandomSkipPlugin
+from .sequence_gate import SequenceGatePlugin
 
 HYPERPARAMETERS = ("learning_rate", "lambda_ockham", "surprise_threshold")
 STEP_METRICS = ("task_loss", "complexity_cost", "grad_norm")
@@ -180,6 +181,16 @@ class PluginHost:
     def gate(self) -> OckhamGatePlugin | RandomSkipPlugin | None:
         """The first active gate, which alone judges micro-batches; None = every batch is learned."""
         return next((p for p in self._live if p.enabled and isinstance(p, (OckhamGatePlugin, RandomSkipPlugin))), None)
+
+    @property
+    def selector(self) -> SequenceGatePlugin | None:
+        """The first active plugin that weighs the sequences inside a batch."""
+        return next((p for p in self._live if p.enabled and isinstance(p, SequenceGatePlugin)), None)
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether an active plugin compares the loss with a reference's."""
+        return any(p.enabled and getattr(p, "surprise", "") == "excess" for p in self._live)
 
     # state ----------------------------------------------------------------------------------------------------------
     def state(self) -> dict[str, dict[str, Any]]:

@@ -31,6 +31,7 @@ class RandomSkipPlugin(SeededPlugin):
     WRITES = MappingProxyType({"updated": "sets"})
 
     update_rate: float
+    surprise = "loss"  # a gate's word for what it judges
 
     def reset(self) -> None:
         self.due = 0.0  # batches still to be learned of those that were drawn
