@@ -1,7 +1,8 @@
 # make train   from a fresh clone to a trained model, a sample and a report
 # make test    lint, types and all quick tests
+# make honesty how often ockham ab calls a difference where there is none, and finds one that it says it can; trains 48 tiny runs
 # make demo    Shakespeare under production_balanced: update rate, accept rate, Occam Quotient, reasons for rejections
-.PHONY: help train demo test test-slow lint clean
+.PHONY: help train demo honesty test test-slow lint clean
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -47,6 +48,16 @@ demo: .venv/.train
 	  echo; $(PY) -m ockham memory list $$out; \
 	  echo; $(PY) -m ockham journal summarize $$out; \
 	  echo; echo "decisions: $$out/decisions.jsonl, report: $$out/report.html"
+
+# Simulated losses, and those of runs that differ in their seed alone; few iterations make noisy losses, which is what is wanted.
+honesty: .venv/.train
+	@test -e data/fables/train.bin || $(PY) data/fables/prepare.py
+	@out=$$(mktemp -d); trap 'rm -rf $$out' EXIT; set -e; \
+	  echo "training 48 tiny runs, each some 8 s of a core ..."; \
+	  $(PY) train_ockham.py config/train_fables.py -m 'seed=range(1,49)' --out_dir=$$out --n_layer=2 --n_head=2 --n_embd=32 \
+	    --max_iters=60 --lr_decay_iters=60 --warmup_iters=6 --learning_rate=3e-3 --eval_interval=60 --eval_max_tokens=2000 \
+	    --log_interval=1000 --journal.replayable=False > $$out/sweep.log 2>&1 || { tail -5 $$out/sweep.log; exit 1; }; \
+	  $(PY) -m ockham.experiment.honesty $$out
 
 lint: .venv/.test
 	$(PY) -m ruff check .

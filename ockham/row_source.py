@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .config import RunConfig
+from .config import RunConfig, anchor_kinds
 from .data import BatchSource, Corpus, TokenFile, mix, open_corpus, to_device
 from .errors import ConfigError, CorpusError
 from .learner import OckhamLearner
@@ -97,7 +97,7 @@ def build_rows(
     """
     ranks, is_first, folder = learner.ranks, learner.iter_num == 0, Path(config.out_dir)
     windows = reference = None
-    if config.replay.fraction:
+    if wants_store(config):
         make = _store(config, corpus, source, generate)
         windows = kept_windows(folder / FILE, make, is_first, ranks.is_main, ranks.barrier)
         if is_first and config.replay.corpus is None:  # one forward for each token, as the cache spares the rest
@@ -124,13 +124,19 @@ def check_rows(config: RunConfig, corpus: Corpus, host: PluginHost) -> None:
         raise ConfigError(
             "a gate of surprise=excess has nothing to compare with: give --reference=RUN, or begin from weights (--init_from=RUN)"
         )
-    for other in _old_corpora(config, corpus) if config.replay.fraction else ():
+    for other in _old_corpora(config, corpus) if wants_store(config) else ():
         if other.vocabulary != corpus.vocabulary:
             raise CorpusError(
                 f"replay.corpus: {other.folder.name} and {corpus.folder.name} number their tokens differently; prepare one again "
                 f"with --vocab of the other"
             )
         other.check_length(config.block_size)
+
+
+def wants_store(config: RunConfig) -> bool:
+    """Whether old windows are needed: to replay them, or to measure the Fisher information on them."""
+    is_measured = "fisher" in anchor_kinds(config.anchor.kind) and config.replay.corpus is not None
+    return bool(config.replay.fraction) or is_measured
 
 
 def _old_corpora(config: RunConfig, corpus: Corpus) -> list[Corpus]:

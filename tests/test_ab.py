@@ -20,7 +20,7 @@ from ockham.arguments import DEBUG
 from ockham.commands.ab import given
 from ockham.errors import ConfigError, CorpusError, UsageError
 from ockham.experiment import ab as subject
-from ockham.experiment import ab_page, variants
+from ockham.experiment import ab_page, ab_plan, variants
 from ockham.experiment.ab_page import band, curves_of
 from ockham.experiment.ab_verdict import compare
 from ockham.experiment.jobs import Outcome
@@ -300,8 +300,8 @@ def test_a_variant_speaks_louder_than_the_base_run():
 
 def test_a_gated_baseline_is_held_against_plain_training(tmp_path):
     plan = subject.make_plan(options(tmp_path, "--presets=balanced,none"), configurator.resolve)
-    assert subject.plain_args(plan)[1] == ("--preset=none",)
-    assert "plain training" in subject.described(plan, plan["balanced+shorter"])
+    assert ab_plan.plain_args(plan)[1] == ("--preset=none",)
+    assert "plain training" in ab_plan.described(plan, plan["balanced+shorter"])
 
 
 @pytest.mark.parametrize(

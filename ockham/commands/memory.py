@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..experiment.blend import Point
 
 WIDTH = 130  # of a table that goes into a file or pipe
 
@@ -26,8 +30,15 @@ def add_memory(verbs: Any) -> None:
         "in RUN: what the job writes then would mix with it.",
     )
     compare = what.add_parser("compare", help="models of different sizes by Occam Quotient, with ROI")
+    blend = what.add_parser(
+        "blend",
+        help="losses on the old and new corpus along the line from anchor to weights; saves the best blend of the two",
+        description="The weights anchor + α·(weights − anchor) for several α, 0 and 1 always among them: their losses on the old "
+        "and the new corpus's full val splits, and one of them saved as a checkpoint for sample.py and --init_from.",
+    )
     for parser, do in (
         (listing, listed), (show, shown), (best, chosen), (export, exported), (rollback, rolled_back), (compare, compared),
+        (blend, blended),
     ):  # fmt: skip
         parser.set_defaults(do=do, parser=parser)
         if parser is not compare:
@@ -41,7 +52,24 @@ def add_memory(verbs: Any) -> None:
     best.add_argument("--max-loss", type=float, default=float("inf"), metavar="L", help="nats/token")
     best.add_argument("--max-complexity", type=float, default=float("inf"), metavar="C", help="complexity_cost")
     best.add_argument("--max-params", type=float, default=float("inf"), metavar="N", help="parameters that are not zero")
+    add_blend_options(blend)
     compare.add_argument("models", nargs="+", metavar="MODEL", help="a run's folder, a checkpoint, or RUN:ID of a snapshot")
+
+
+def add_blend_options(blend: argparse.ArgumentParser) -> None:
+    """What `ockham memory blend` takes besides its run."""
+    blend.add_argument("--alpha", default="0.5..0.9", metavar="A", help="a range (5 points), numbers as 0.25,0.5,1, or one")
+    blend.add_argument("--old", metavar="CORPUS", help="default: that of the run that the weights were brought in from")
+    blend.add_argument("--new", metavar="CORPUS", help="default: the run's own")
+    blend.add_argument("--data_dir", metavar="DIR", help="folder of the corpora; default: as the runs have it")
+    rule = blend.add_mutually_exclusive_group()
+    rule.add_argument("--choose", default="mean", metavar="mean|ALPHA", help="save the lowest mean of both losses, or this α")
+    rule.add_argument("--within", type=float, metavar="X", help="... or the least α whose new loss is within X of that at α = 1")
+    rule.add_argument("--max-loss-new", type=float, metavar="L", help="... or the least α whose new loss is L at most")
+    blend.add_argument("--anchor", type=Path, metavar="RUN|FILE", help="weights to start from; default: the run's anchor")
+    blend.add_argument("--out", type=Path, metavar="DIR", help="default: RUN-blend")
+    blend.add_argument("--overwrite", action="store_true", help="replace a blend that is there")
+    blend.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
 
 
 def listed(options: argparse.Namespace) -> int:
@@ -152,3 +180,53 @@ def compared(options: argparse.Namespace) -> int:
     if len({model.corpus for model in weighed}) > 1:
         print("The losses are of different corpora, so these quotients do not compare: " + ", ".join(m.corpus for m in weighed))
     return 0
+
+
+def blended(options: argparse.Namespace) -> int:
+    """Trace the line from anchor to weights, print it, and save one point of it."""
+    from ..experiment.blend import Line, Rule, alphas_of, check_out, corpora, save, trace
+
+    asked = alphas_of(options.alpha)
+    rule = Rule(chosen_alpha(options.choose), options.within, options.max_loss_new)
+    run = options.run.resolve() if options.run.name in ("", "..") else options.run
+    out = options.out or run.with_name(f"{run.name}-blend")
+    check_out(out, options.overwrite)
+    line = Line.open(options.run, options.anchor)
+    old, new = corpora(line, options.old, options.new, options.data_dir)
+    print(f"{options.run}: iteration {line.iteration}; anchor: {line.about}; old {old.folder.name}, new {new.folder.name}")
+    points = trace(line, asked if rule.alpha is None else (*asked, rule.alpha), old, new, options.device)
+    show_line(points)
+    chosen = rule.pick(points, asked)
+    save(line, chosen, points, rule, old, new, out)
+    better = min(points, key=lambda point: point.mean)
+    if rule == Rule() and better.mean < chosen.mean:
+        print(f"α = {better.alpha:g} has a lower mean ({better.mean:.4f}), but --alpha {options.alpha} leaves it out")
+    print(f"saved: α = {chosen.alpha:g} ({rule}) in {out / 'ckpt.pt'}, the picture in {out / 'blend.svg'}")
+    return 0
+
+
+def chosen_alpha(text: str) -> float | None:
+    """The α of --choose; None for `mean`. Raises UsageError."""
+    from ..errors import UsageError
+
+    try:
+        return None if text == "mean" else float(text)
+    except ValueError:
+        raise UsageError(f"--choose must be mean, or an α within 0 and 1, got {text!r}") from None
+
+
+def show_line(points: Sequence[Point]) -> None:
+    """Print the points, nats/token on the full val splits."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table, ends = Table(box=None, pad_edge=False), {0.0: "anchor", 1.0: "weights"}
+    for head in ("α", "old loss", "forgetting", "new loss", "mean"):
+        table.add_column(head, justify="right")
+    table.add_column("")
+    for p in points:
+        losses = p.old_loss, p.old_loss - points[0].old_loss, p.new_loss, p.mean
+        cells = (f"{loss:{spec}}" for loss, spec in zip(losses, (".4f", "+.4f", ".4f", ".4f"), strict=True))
+        table.add_row(f"{p.alpha:g}", *cells, ends.get(p.alpha, ""))
+    Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(table)
+    print("losses in nats/token on the full val splits; forgetting: old loss above the anchor's")

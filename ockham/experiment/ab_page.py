@@ -14,13 +14,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..files import write_text
+from .ab_plan import described
 from .ab_verdict import Comparison, Runs, figure, is_done, mean_of, shown_p
 from .report import STYLE, Record, smoothed, svg
+from .scenario_page import (
+    LEARNED_HEAD,
+    SCENARIO_HEAD,
+    figures_json,
+    html_table,
+    scenario_json,
+    scenario_rows,
+    sections,
+    stream_rows,
+)
 from .sweep import WIDTH, say
 from .variants import RANDOM, SHORTER, Variant
 
 if TYPE_CHECKING:
-    from .ab import Plan
+    from .ab_plan import Plan
+    from .ab_runs import Ended
+    from .retention import Measured
 
 VERSION = 1  # of ab.json
 COLUMNS = ("iter", "updated", "drift", "units", "dt_ms")
@@ -29,14 +42,15 @@ WINDOW = 100  # batches of the update rate's trailing mean
 FIGURES = ("val_loss", "best_val_loss", "compute_units", "update_rate", "iters", "complexity_cost", "wall_s")
 
 
-def write_results(plan: Plan, runs: Runs, comparisons: Sequence[Comparison]) -> None:
+def write_results(plan: Plan, ended: Ended, comparisons: Sequence[Comparison], measured: Measured) -> None:
     """Print the tables and the verdicts, write ab.json and ab.html."""
+    runs = ended.runs
     plan.folder.mkdir(parents=True, exist_ok=True)
-    say("\n" + printed(*screen_tables(plan, runs, comparisons)))
+    say("\n" + printed(*screen_tables(plan, runs, comparisons, measured)))
     for line in conclusions(plan, comparisons):
         say(line)
-    write_text(plan.folder / "ab.json", json.dumps(as_json(plan, runs, comparisons), indent=2) + "\n")
-    write_text(plan.folder / "ab.html", page(plan, runs, comparisons))
+    write_text(plan.folder / "ab.json", json.dumps(as_json(plan, ended, comparisons, measured), indent=2) + "\n")
+    write_text(plan.folder / "ab.html", page(plan, ended, comparisons, measured))
     say(f"written: {plan.folder / 'ab.json'}, {plan.folder / 'ab.html'}")
 
 
@@ -65,7 +79,18 @@ def variant_rows(plan: Plan, runs: Runs) -> list[tuple[str, ...]]:
 
 
 VARIANT_HEAD = ("variant", "runs", "val loss", "least to greatest", "compute units", "update rate", "drift", "failed")
-COMPARISON_HEAD = ("variant", "against", "pairs", "difference", "95 % interval", "p (Holm)", "p (signs)", "80 % power from", "")
+COMPARISON_HEAD = (
+    "variant",
+    "against",
+    "of",
+    "pairs",
+    "difference",
+    "95 % interval",
+    "p (Holm)",
+    "p (signs)",
+    "80 % power from",
+    "",
+)
 
 
 def comparison_rows(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
@@ -74,26 +99,30 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
     for c in comparisons:
         found = c.paired
         if found is None:
-            rows.append((c.left, c.right, "0", *[""] * 5, "no verdict"))
+            rows.append((c.left, c.right, c.measure, "0", *[""] * 5, "no verdict"))
             continue
         interval = f"{found.low:+.4f} to {found.high:+.4f}" if found.n > 1 else ""
         smallest = f"{found.smallest:.4f}" if found.n > 1 else ""
         ps = (shown_p(c.p_holm), shown_p(found.p_signs)) if c.has_verdict else ("", "")
         word = "*" if c.is_different else "" if c.has_verdict else "no verdict"
-        rows.append((c.left, c.right, str(found.n), f"{found.mean:+.4f}", interval, *ps, smallest, word))
+        rows.append((c.left, c.right, c.measure, str(found.n), f"{found.mean:+.4f}", interval, *ps, smallest, word))
     return rows
 
 
-def screen_tables(plan: Plan, runs: Runs, comparisons: Sequence[Comparison]) -> list[Any]:
-    """Both tables for the screen."""
+def screen_tables(plan: Plan, runs: Runs, comparisons: Sequence[Comparison], measured: Measured) -> list[Any]:
+    """The tables for the screen."""
     from rich.markup import escape
     from rich.table import Table
 
     tables = []
     for head, rows, texts in (
         (VARIANT_HEAD, variant_rows(plan, runs), 1),
-        (COMPARISON_HEAD, comparison_rows(comparisons), 2),
+        (SCENARIO_HEAD, scenario_rows(plan, measured), 1),
+        (LEARNED_HEAD, stream_rows(plan, runs), 2),
+        (COMPARISON_HEAD, comparison_rows(comparisons), 3),
     ):
+        if not rows:
+            continue
         table = Table(box=None, pad_edge=False)
         for place, name in enumerate(head):
             table.add_column(name, justify="left" if place < texts or not name else "right", overflow="fold")
@@ -115,19 +144,31 @@ def printed(*tables: Any) -> str:
     return "\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n"))
 
 
-def as_json(plan: Plan, runs: Runs, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def as_json(plan: Plan, ended: Ended, comparisons: Sequence[Comparison], measured: Measured) -> dict[str, Any]:
     """ab.json: losses and differences in nats/token, times in seconds; differences are left minus right."""
 
     def run_of(variant: Variant, seed: int) -> dict[str, Any]:
-        outcome = runs.get((variant.name, seed))
+        outcome = ended.runs.get((variant.name, seed))
         if outcome is None:
             return {"seed": seed, "status": "not started"}
         known = {"seed": seed, "status": outcome.status, "error": outcome.error, "out_dir": outcome.out_dir, "argv": outcome.argv}
-        return known | {key: figure(outcome, key) for key in FIGURES} | {"seconds": round(outcome.seconds, 3)}
+        return (
+            known | {key: figure(outcome, key) for key in FIGURES} | {"seconds": round(outcome.seconds, 3)} | more(variant, seed)
+        )
+
+    def more(variant: Variant, seed: int) -> dict[str, Any]:
+        return {"scenario": figures_json(measured[variant.name, seed])} if (variant.name, seed) in measured else {}
 
     def comparison(c: Comparison) -> dict[str, Any]:
         figures = dataclasses.asdict(c.paired) if c.paired else {}
-        known = {"left": c.left, "right": c.right, "against": c.against, "seeds": c.seeds, "failed": c.failed}
+        known = {
+            "left": c.left,
+            "right": c.right,
+            "against": c.against,
+            "measure": c.measure,
+            "seeds": c.seeds,
+            "failed": c.failed,
+        }
         verdicts = {"p_holm": c.p_holm, "has_verdict": c.has_verdict, "is_different": c.is_different, "verdict": c.sentence}
         return known | {key: none_if_nan(value) for key, value in figures.items()} | verdicts
 
@@ -143,6 +184,7 @@ def as_json(plan: Plan, runs: Runs, comparisons: Sequence[Comparison]) -> dict[s
             for v in plan.variants
         ],
         "comparisons": [comparison(c) for c in comparisons],
+        **scenario_json(plan, ended),
     }  # fmt: skip
 
 
@@ -239,16 +281,17 @@ CHARTS = (
 # ----------------------------------------------------------------------------------------------------------------- the page
 
 
-def page(plan: Plan, runs: Runs, comparisons: Sequence[Comparison]) -> str:
+def page(plan: Plan, ended: Ended, comparisons: Sequence[Comparison], measured: Measured) -> str:
     """ab.html: one file without links, that says what was done, what came out and how to read it."""
-    title = f"A/B: {', '.join(v.name for v in plan.first)}"
+    runs, title = ended.runs, f"A/B: {', '.join(v.name for v in plan.first)}"
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{e(title)}</title><style>{STYLE}</style><h1>{e(title)}</h1>"
     ]
     parts += introduction(plan)
     parts.append("<h2>Verdicts</h2><ul>" + "".join(f"<li>{e(line)}</li>" for line in conclusions(plan, comparisons)) + "</ul>")
+    parts += sections(plan, measured, runs)
     parts.append("<h2>Final val loss</h2>" + html_table(VARIANT_HEAD, variant_rows(plan, runs), 1))
-    parts.append("<h2>Differences, paired by seed</h2>" + html_table(COMPARISON_HEAD, comparison_rows(comparisons), 2))
+    parts.append("<h2>Differences, paired by seed</h2>" + html_table(COMPARISON_HEAD, comparison_rows(comparisons), 3))
     parts += [f"<p>{line}</p>" for line in HOW_TO_READ]
     found = {
         variant.name: [
@@ -275,13 +318,11 @@ def page(plan: Plan, runs: Runs, comparisons: Sequence[Comparison]) -> str:
 
 def introduction(plan: Plan) -> list[str]:
     """What was compared, for somebody who saw none of it."""
-    from .ab import described
-
     config = plan[plan.baseline].config
     assert config is not None  # the baseline is never a control
     rows = "".join(f"<li><b>{e(v.name)}</b>: {e(described(plan, v))}</li>" for v in plan.variants)
     return [
-        f"<p>Small language models were trained on the corpus <b>{e(config.dataset)}</b> in several ways, each way with the same "
+        f"<p>Small language models were trained on {trained_on(plan, config.dataset)} in several ways, each way with the same "
         f"{len(plan.seeds)} seeds ({e(', '.join(map(str, plan.seeds)))}). A seed decides the first weights and the order of the "
         "data, so runs with the same seed are compared in pairs. "
         f"The baseline is <b>{e(plan.baseline)}</b>: {config.max_iters:,} "
@@ -289,6 +330,17 @@ def introduction(plan: Plan) -> list[str]:
         f"a model of {config.n_layer} × {config.n_embd} (layers × width).</p>",
         f"<ul>{rows}</ul>",
     ]
+
+
+def trained_on(plan: Plan, dataset: str) -> str:
+    """The corpus, or the stages of a scenario."""
+    if plan.course is None:
+        return f"the corpus <b>{e(dataset)}</b>"
+    stages = [
+        f"the stream <b>{e(s.dataset)}</b>" if s.stream else f"the corpus <b>{e(s.dataset)}</b>"
+        for s in plan.course.scenario.stages
+    ]
+    return ", then on ".join(stages)
 
 
 HOW_TO_READ = (
@@ -321,15 +373,6 @@ def run_rows(plan: Plan, runs: Runs) -> list[tuple[str, ...]]:
             ]
             rows.append((name, status, *shown, f"{outcome.seconds:.1f}"))
     return rows
-
-
-def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:
-    """Rows as an HTML table; all but the first `texts` columns to the right."""
-    top = "".join(f"<th>{e(name)}</th>" for name in head)
-    cells = (
-        "".join(f"<td{'' if place < texts else ' class=n'}>{e(cell)}</td>" for place, cell in enumerate(row)) for row in rows
-    )
-    return f"<table><tr>{top}</tr>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
 
 
 e: Callable[[str], str] = html.escape

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .jobs import Outcome
-from .statistics import ALPHA, FEWEST, Paired, holm, paired
+from .statistics import ALPHA, FEWEST, Paired, among, holm, paired
 from .variants import ABLATION, RANDOM, SHORTER, Variant
 
 Runs = Mapping[tuple[str, int], Outcome]  # (variant, seed) -> how its run ended
+Values = Mapping[tuple[str, int], float]  # (variant, seed) -> a figure of its run; none for one that did not come to its end
+VAL_LOSS = "val loss"
 
 SETTINGS = {  # what a variant is held against -> in words
     "baseline": "the baseline",
@@ -23,7 +25,7 @@ SETTINGS = {  # what a variant is held against -> in words
 
 @dataclass(frozen=True)
 class Comparison:
-    """Final val losses of `left` minus those of `right`, nats/token, paired by seed."""
+    """A figure of `left`'s runs minus that of `right`'s, nats/token, paired by seed; lower is better."""
 
     left: str
     right: str
@@ -32,6 +34,7 @@ class Comparison:
     paired: Paired | None  # None without any pair
     failed: tuple[str, ...]  # runs of either side that did not come to their end
     p_holm: float | None = None  # among all comparisons that have a verdict
+    measure: str = VAL_LOSS  # what is compared: the final val loss, or a figure of a scenario
 
     @property
     def has_verdict(self) -> bool:
@@ -46,7 +49,7 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The verdict in plain words."""
-        names = f"{self.left} against {self.right} ({SETTINGS[self.against]})"
+        names = f"{self.left} against {self.right} ({SETTINGS[self.against]})" + f", {self.measure}" * (self.measure != VAL_LOSS)
         if self.failed:
             runs = "runs" if len(self.failed) > 1 else "a run"
             return f"{names}: no verdict, because {runs} did not come to the end: {', '.join(self.failed)}."
@@ -58,12 +61,12 @@ class Comparison:
                 f"{names}: not enough seeds for a verdict ({found.n} of at least {FEWEST}); so far {found.mean:+.4f} nats/token."
             )
         if not any(found.differences):
-            return f"{names}: the same val loss to the last digit in all {found.n} pairs."
+            return f"{names}: the same {self.measure} to the last digit in all {found.n} pairs."
         range_of = f"95 % interval {found.low:+.4f} to {found.high:+.4f}"
         if self.is_different:
             word = "lower (better)" if found.mean < 0 else "higher (worse)"
             ps = f"{said_p(self.p_holm)} after Holm" + (f"; by sign flips {said_p(found.p_signs)}" if found.p_signs else "")
-            return f"{names}: val loss is {word} by {abs(found.mean):.4f} nats/token ({range_of}; {ps})."
+            return f"{names}: {self.measure} is {word} by {abs(found.mean):.4f} nats/token ({range_of}; {ps})."
         return (
             f"{names}: no difference was shown: {found.mean:+.4f} nats/token ({range_of}; "
             f"{said_p(self.p_holm)} after Holm). {self.power_line}"
@@ -80,35 +83,51 @@ class Comparison:
         )
 
 
-def compare(variants: Sequence[Variant], baseline: str, seeds: Sequence[int], runs: Runs) -> list[Comparison]:
-    """Every comparison of an experiment, with Holm's correction over all that have a verdict."""
+def compare(
+    variants: Sequence[Variant],
+    baseline: str,
+    seeds: Sequence[int],
+    runs: Runs,
+    measures: Mapping[str, Values] | None = None,
+) -> list[Comparison]:
+    """Every comparison of an experiment, with Holm's correction over all that have a verdict.
+
+    `measures`: what to compare, by name; without any, the final val loss.
+    """
     found = []
-    for variant in variants:
-        if variant.kind in (RANDOM, SHORTER):  # what is asked is whether the gated variant beats it
-            found.append(one(variant.parent, variant.name, variant.kind, seeds, runs))
-        elif variant.kind == ABLATION:
-            found.append(one(variant.name, variant.parent, ABLATION, seeds, runs))
-        elif variant.name != baseline:
-            found.append(one(variant.name, baseline, "baseline", seeds, runs))
+    for measure, values in (measures or {VAL_LOSS: val_losses(runs)}).items():
+        for variant in variants:
+            if variant.kind in (RANDOM, SHORTER):  # what is asked is whether the gated variant beats it
+                found.append(one(variant.parent, variant.name, variant.kind, seeds, values, measure))
+            elif variant.kind == ABLATION:
+                found.append(one(variant.name, variant.parent, ABLATION, seeds, values, measure))
+            elif variant.name != baseline:
+                found.append(one(variant.name, baseline, "baseline", seeds, values, measure))
     return corrected(found)
 
 
+def val_losses(runs: Runs) -> dict[tuple[str, int], float]:
+    """The final val losses of the runs that came to their end."""
+    return {key: loss for key, outcome in runs.items() if (loss := val_loss(outcome)) is not None}
+
+
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The comparisons with Holm-adjusted p values where there may be a verdict."""
-    adjusted = iter(holm([c.paired.p for c in comparisons if c.paired is not None and c.has_verdict]))
-    return [dataclasses.replace(c, p_holm=next(adjusted)) if c.has_verdict else c for c in comparisons]
-
-
-def one(left: str, right: str, against: str, seeds: Sequence[int], runs: Runs) -> Comparison:
-    """One comparison, not yet corrected."""
-    failed = tuple(f"{name}_seed{seed}" for name in (left, right) for seed in seeds if val_loss(runs.get((name, seed))) is None)
-    pairs = [
-        (seed, a, b)
-        for seed in seeds
-        if (a := val_loss(runs.get((left, seed)))) is not None and (b := val_loss(runs.get((right, seed)))) is not None
+    """The comparisons with Holm-adjusted p values, and the smallest difference that so many could show, where there may be a
+    verdict."""
+    judged = [c.paired for c in comparisons if c.paired is not None and c.has_verdict]
+    adjusted = iter(holm([found.p for found in judged]))
+    return [
+        dataclasses.replace(c, p_holm=next(adjusted), paired=among(c.paired, len(judged))) if c.has_verdict and c.paired else c
+        for c in comparisons
     ]
-    figures = paired([a for _, a, _ in pairs], [b for _, _, b in pairs]) if pairs else None
-    return Comparison(left, right, against, tuple(seed for seed, _, _ in pairs), figures, failed)
+
+
+def one(left: str, right: str, against: str, seeds: Sequence[int], values: Values, measure: str = VAL_LOSS) -> Comparison:
+    """One comparison, not yet corrected."""
+    failed = tuple(f"{name}_seed{seed}" for name in (left, right) for seed in seeds if (name, seed) not in values)
+    pairs = [seed for seed in seeds if (left, seed) in values and (right, seed) in values]
+    figures = paired([values[left, seed] for seed in pairs], [values[right, seed] for seed in pairs]) if pairs else None
+    return Comparison(left, right, against, tuple(pairs), figures, failed, measure=measure)
 
 
 def is_done(outcome: Outcome | None) -> bool:

@@ -6,6 +6,8 @@ first use.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ CONFIDENCE = 0.95
 POWER = 0.8
 FEWEST = 6  # seeds: below, not even the exact sign-flip p of n equal signs, 2/2^n, is under 0.05
 MOST_FLIPPED = 20  # seeds whose 2^n signs are all tried
+NODES = 200  # equally likely values over which a power is averaged
 FAR = 5.0  # standard errors from 0, at which a difference of the other sign is not found any more
 
 
@@ -98,16 +101,54 @@ def power(effect: float, n: int, alpha: float = ALPHA) -> float:
 def smallest_difference(sd: float, n: int, wanted: float = POWER, alpha: float = ALPHA) -> float:
     """The least true mean difference that n pairs of this standard deviation show with probability `wanted`; unit of `sd`.
 
-    Of one test at `alpha`, before Holm. nan for n < 2.
+    Of one test at `alpha`, before Holm, with `sd` known rather than estimated from those pairs. nan for n < 2.
     """
     if n < 2 or not math.isfinite(sd):
         return math.nan
+    return sd * smallest_effect(n, wanted, alpha)
+
+
+@functools.cache
+def smallest_effect(n: int, wanted: float, alpha: float) -> float:
+    """The same in standard deviations."""
     from scipy import optimize
 
     high = 1.0
     while power(high, n, alpha) < wanted:
         high *= 2
-    return sd * float(optimize.brentq(lambda effect: power(effect, n, alpha) - wanted, 0.0, high, xtol=1e-6))
+    return float(optimize.brentq(lambda effect: power(effect, n, alpha) - wanted, 0.0, high, xtol=1e-6))
+
+
+def shown_difference(sd: float, n: int, comparisons: int = 1) -> float:
+    """The least true mean difference that may be said to be shown with 80 % power, where n pairs themselves gave `sd`; its unit.
+
+    Such an `sd` is by chance too low as often as too high, so `smallest_difference` of it is shown less often than it says: over
+    many experiments of 6 seeds in 70 %. And of several comparisons Holm asks the first to have p < α / comparisons.
+    nan for n < 2.
+    """
+    if n < 2 or not math.isfinite(sd):
+        return math.nan
+    return sd * shown_effect(n, ALPHA / comparisons)
+
+
+@functools.cache
+def shown_effect(n: int, alpha: float = ALPHA, wanted: float = POWER) -> float:
+    """The c for which a true mean difference of c times the estimated standard deviation is found with probability `wanted`.
+
+    The power is averaged over what n pairs estimate of a standard deviation of 1: √(χ²/(n − 1)), n − 1 degrees of freedom.
+    """
+    from scipy import optimize, stats
+
+    estimates = np.sqrt(stats.chi2.ppf((np.arange(NODES) + 0.5) / NODES, n - 1) / (n - 1))
+    limit = stats.t.ppf(1 - alpha / 2, n - 1)
+
+    def surplus(effect: float) -> float:
+        return float(stats.nct.sf(limit, n - 1, effect * estimates * math.sqrt(n)).mean()) - wanted
+
+    high = 1.0
+    while surplus(high) < 0:
+        high *= 2
+    return float(optimize.brentq(surplus, 0.0, high, xtol=1e-6))
 
 
 @dataclass(frozen=True)
@@ -120,7 +161,7 @@ class Paired:
     high: float
     p: float  # paired t, two-sided
     p_signs: float | None  # exact sign flips
-    smallest: float  # difference that so many seeds show with 80 % power at α = .05
+    smallest: float  # true difference that so many seeds show with 80 % power, see `shown_difference`
 
     @property
     def n(self) -> int:
@@ -140,4 +181,9 @@ def paired(left: Sequence[float], right: Sequence[float]) -> Paired:
     found = tuple(a - b for a, b in zip(left, right, strict=True))
     low, high = t_interval(found)
     mean, sd = mean_and_sd(found)
-    return Paired(found, mean, low, high, paired_t(found), sign_flip(found), smallest_difference(sd, len(found)))
+    return Paired(found, mean, low, high, paired_t(found), sign_flip(found), shown_difference(sd, len(found)))
+
+
+def among(found: Paired, comparisons: int) -> Paired:
+    """The same as one of several comparisons that share an α by Holm: the smallest difference that can be shown is larger."""
+    return dataclasses.replace(found, smallest=shown_difference(mean_and_sd(found.differences)[1], found.n, comparisons))

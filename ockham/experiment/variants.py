@@ -48,10 +48,11 @@ class Variant:
 # ------------------------------------------------------------------------------------------------------------- the base run
 
 
-def base_argv(dataset: str | None, rest: Sequence[str]) -> tuple[list[str], str]:
+def base_argv(dataset: str | None, rest: Sequence[str], recipe: str = "", recipe_of: str | None = None) -> tuple[list[str], str]:
     """The train arguments that all runs share, and a line that says which recipe was chosen, if it was.
 
-    Without a config file among them the data set's recipe is taken: the one for the CPU where there is no GPU. Raises UsageError.
+    Without a config file among them `recipe` is taken, else that of the data set, or of `recipe_of`: the one for the CPU where
+    there is no GPU. Raises UsageError.
     """
     for arg in rest:
         if arg in ("-m", "--multirun"):
@@ -60,9 +61,12 @@ def base_argv(dataset: str | None, rest: Sequence[str]) -> tuple[list[str], str]
     said = [f"--dataset={dataset}"] * (dataset is not None)
     if any(is_file(arg) for arg in rest):
         return [*rest, *said], ""
-    if dataset is None:
+    if recipe:
+        return [recipe, *rest, *said], f"recipe: {recipe} (the scenario's)"
+    known = dataset or recipe_of
+    if known is None:
         raise UsageError("give --dataset=NAME, or a config file such as config/train_shakespeare_char_cpu.py")
-    recipe, why = recipe_for(dataset)
+    recipe, why = recipe_for(known)
     return [recipe, *rest, *said], f"recipe: {recipe} ({why})"
 
 
