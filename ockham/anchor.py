@@ -55,6 +55,8 @@ class Anchor:
         self.weights: list[torch.Tensor] = []
         self.keeps_displacement = False  # for one who writes the weights only between add_penalty_gradient and drift
         self._kept: tuple[list[int], list[torch.Tensor]] | None = None  # version counters, θ − θ* of the last drift
+        self._flat: torch.Tensor | None = None  # θ − θ* end to end, and its parts in the parameters' shapes
+        self._pieces: list[torch.Tensor] = []
         self.squared_norm = 0.0
         self.moves = 0  # grows whenever the weights change, also by loading; tells that what was computed from them is stale
         self.move()
@@ -93,7 +95,7 @@ class Anchor:
         self._kept, displacement = None, self._displacement()
         if self.keeps_displacement and self.in_force:
             self._kept = self._versions(), displacement
-        omega = self._norm(displacement) ** 2
+        omega = float(torch.linalg.vector_norm(self._flat)) ** 2 if self._flat is not None else self._norm(displacement) ** 2
         return omega / self.squared_norm if self.squared_norm else math.inf if omega else 0.0
 
     @torch.no_grad()
@@ -147,7 +149,20 @@ class Anchor:
         return self._displacement()
 
     def _displacement(self) -> list[torch.Tensor]:
-        return list(torch._foreach_sub(self.parameters, self.weights))
+        """θ − θ*, written into one buffer that is kept: new memory for it at every step would cost as much as the subtraction."""
+        if self._flat is None:
+            if len({(p.dtype, p.device) for p in self.parameters}) > 1:
+                return list(torch._foreach_sub(self.parameters, self.weights))
+            self._flat = self.parameters[0].new_empty(sum(p.numel() for p in self.parameters))
+            pieces = self._flat.split([p.numel() for p in self.parameters])
+            self._pieces = [piece.view(p.shape) for piece, p in zip(pieces, self.parameters, strict=True)]
+        if self._flat.device.type == "cpu":
+            for p, weight, piece in zip(self.parameters, self.weights, self._pieces, strict=True):
+                torch.sub(p, weight, out=piece)
+        else:  # few kernels rather than little memory traffic
+            torch._foreach_copy_(self._pieces, self.parameters)
+            torch._foreach_sub_(self._pieces, self.weights)
+        return self._pieces
 
     def _versions(self) -> list[int]:
         """torch's counts of what was written in place; writes through `.data` are not counted."""

@@ -59,7 +59,7 @@ def test_shipped_presets_hold_the_stated_values(name):
 
 
 def test_preset_names_are_the_shipped_ones():
-    assert preset_names() == sorted([*TABLE, "finetune_keep", "finetune_replay", "stream_noisy"])
+    assert preset_names() == sorted([*TABLE, "finetune_keep", "finetune_replay", "sequences", "stream_noisy"])
 
 
 def test_production_balanced_is_balanced_with_the_memory_of_the_specification():

@@ -133,3 +133,13 @@ def test_the_floor_is_not_raised_by_noise():
 def test_a_band_of_excess_is_refused():
     with pytest.raises(ConfigError, match="floor_ratio must be null with surprise=excess"):
         OckhamGatePlugin(surprise="excess", floor_ratio=0.5)
+
+
+def test_random_chooses_as_many_by_lot_and_goes_on_where_it_was_saved():
+    plugin, again = SequenceGatePlugin(mode="random", share=0.5), SequenceGatePlugin(mode="random", share=0.5)
+    losses = [float(i) for i in range(8)]
+    drawn = [plugin.weigh(losses) for _ in range(20)]
+    assert all(sum(weights) == 4 for weights in drawn)
+    assert len({tuple(weights) for weights in drawn}) > 10
+    again.load_state_dict(plugin.state_dict())
+    assert again.weigh(losses) == plugin.weigh(losses)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ..typed import plain, to_mapping
 
 Resolve = Callable[[list[str]], Any]  # configurator.resolve
 NOT_IN_BASE = ("out_dir", "overwrite", "seed", "dry_run", "eval_only", "max_hours", "epochs")  # the experiment's own
+SEQUENCES = "SequenceGatePlugin"
 RANDOM, SHORTER, ABLATION = "random skip", "shorter", "ablation"  # kinds of variants that are made, not asked for
 
 
@@ -40,9 +41,14 @@ class Variant:
 
     @property
     def gate(self) -> str | None:
-        """The name of its first active gate; None where every batch is learned."""
+        """The name of its first active plugin that leaves batches or sequences out; None where everything is learned."""
         rack = self.config.rack if self.config else ()
-        return next((str(spec["name"]) for spec in rack if spec["type"] in GATES and spec.get("enabled", True)), None)
+        return next((str(spec["name"]) for spec in rack if spec.get("enabled", True) and leaves_out(spec)), None)
+
+
+def leaves_out(spec: Mapping[str, Any]) -> bool:
+    """Whether a plugin is a gate of batches, or chooses sequences."""
+    return spec["type"] in GATES or (spec["type"] == SEQUENCES and spec["params"].get("mode") == "select")
 
 
 # ------------------------------------------------------------------------------------------------------------- the base run
@@ -211,13 +217,16 @@ def controls(variant: Variant) -> list[Variant]:
 
 
 def random_skip(config: RunConfig, gate: str, update_rate: float, folder: Path, name: str) -> Path:
-    """Write a whole config that is the gated one but for its gate, which skips at random at the rate measured; its path.
+    """Write a whole config that is the gated one but for its gate, which skips at random at the rate measured, or chooses as many
+    sequences by lot; its path.
 
     The file's name holds a hash of its content, so that a command line that names it says all.
     """
     rack = []
     for spec in config.rack:
-        if spec["name"] == gate:
+        if spec["name"] == gate and spec["type"] == SEQUENCES:
+            spec = {**spec, "params": {**spec["params"], "mode": "random", "surprise": "loss"}}
+        elif spec["name"] == gate:
             spec = {**spec, "type": "RandomSkipPlugin", "params": {"update_rate": round(update_rate, 6), "seed": None}}
         elif spec["type"] in GATES:
             spec = {**spec, "enabled": False}

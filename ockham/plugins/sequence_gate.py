@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from types import MappingProxyType
 
 from ..context import OccamContext
-from .base import OccamPlugin, Param
+from .base import Param, SeededPlugin
 
 
-class SequenceGatePlugin(OccamPlugin):
+class SequenceGatePlugin(SeededPlugin):
     """Gives every new sequence of the batch, of all ranks, a weight by its surprise s: its loss, or the excess over a
     reference's.
 
@@ -19,19 +20,23 @@ class SequenceGatePlugin(OccamPlugin):
     in place of 3.
     `mode: soft`: w ∝ exp(s / temperature), with mean 1, then cut at `largest`; the loss is the weighted mean. Nothing is saved.
 
+    `mode: random`: as many as `select`, drawn by lot: its control. The generator is the plugin's own, seeded by `seed` and equal
+    on every rank.
+
     Losses that are not finite weigh nothing in, all weights are then 1. Selection by loss: Jiang et al. 2019
     (Selective-Backprop, arXiv:1910.00762); by excess: Mindermann et al. 2022 (RHO-loss, arXiv:2206.07137).
     """
 
     name = "sequence_gate"
     PARAMS = (
-        Param("mode", "select", "choose sequences, or weigh them", str, choices=("select", "soft")),
-        Param("share", 0.5, "select: share of the sequences that is learned", low=0, high=1),
+        Param("mode", "select", "choose sequences, weigh them, or choose by lot", str, choices=("select", "soft", "random")),
+        Param("share", 0.5, "select, random: share of the sequences that is learned", low=0, high=1),
         Param("temperature", 1.0, "soft: surprise that multiplies a weight by e, nats/token", low=1e-3),
         Param("largest", 4.0, "soft: largest weight", low=1),
         Param("surprise", "loss", "what is judged: the loss, or its excess over a reference's", str, choices=("loss", "excess")),
+        Param("seed", None, "random: seed of the lots; null = the run's", int | None, low=0),
     )
-    STATE = ("learned", "seen")
+    STATE = ("learned", "seen", "generator")
     WRITES = MappingProxyType({})
 
     mode: str
@@ -42,12 +47,14 @@ class SequenceGatePlugin(OccamPlugin):
 
     def reset(self) -> None:
         self.learned, self.seen = 0, 0  # sequences with a weight, sequences judged
+        self.random = random.Random(f"sequence gate {self.own_seed}")
 
     def weigh(self, surprise: Sequence[float]) -> list[float]:
         """The weight of each sequence. The learner calls this for every batch and micro-batch."""
         if not all(map(math.isfinite, surprise)):
             return [1.0] * len(surprise)
-        weights = self._chosen(surprise) if self.mode == "select" else self._soft(surprise)
+        judged = [self.random.random() for _ in surprise] if self.mode == "random" else surprise
+        weights = self._soft(judged) if self.mode == "soft" else self._chosen(judged)
         self.learned += sum(weight > 0 for weight in weights)
         self.seen += len(weights)
         return weights
