@@ -75,8 +75,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     try:
         loaded = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds: RuntimeError, EOFError, UnpicklingError, ...
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} is broken or no checkpoint of tensors and plain types: {first[:160]}") from error
+        raise CheckpointError(f"{path} is broken or no checkpoint of tensors and plain types") from error
     if not isinstance(loaded, dict) or "model" not in loaded or "model_args" not in loaded:
         raise CheckpointError(f"{path} is no GPT checkpoint: it lacks 'model' and 'model_args'")
     return loaded

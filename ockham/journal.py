@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .context import OccamContext
-from .errors import CheckpointError
+from .errors import CheckpointError, WorldError
 
 VERSION = 1
 STEP_FIELDS = (
@@ -26,6 +26,32 @@ STEP_FIELDS = (
     "update_rate",
 )
 KEYS = ({"event", "iter"}, {"decision", "reason_code", "iter_num"})  # of a journal's event, of a decision
+
+NONFINITE = ("nan", "inf", "-inf")  # how numbers are written that JSON cannot hold
+TEXT, WHOLE, TRUTH, LIST, MAPPING = (frozenset({kind}) for kind in (str, int, bool, list, dict))
+NUMBER = frozenset({int, float})  # or one of NONFINITE
+NUMBER_OR_NULL = NUMBER | {type(None)}
+MUST_BE = {
+    TEXT: "text", WHOLE: "a whole number", TRUTH: "true or false", LIST: "a list", MAPPING: "an object", NUMBER: "a number",
+    NUMBER_OR_NULL: "a number or null",
+}  # fmt: skip
+# Event -> (key, its types, whether every version wrote it). A kind that is not here has nothing but its iteration.
+FIELDS = {
+    "step": (
+        ("task_loss", NUMBER, True), ("updated", TRUTH, True), ("reason_code", TEXT, True), ("dt_ms", NUMBER, True),
+        ("changes", LIST, True), ("metrics", MAPPING, True), ("units", NUMBER, True), ("tokens", WHOLE, False),
+        ("learning_rate", NUMBER_OR_NULL, False), ("lambda_ockham", NUMBER_OR_NULL, False),
+        ("surprise_threshold", NUMBER_OR_NULL, False), ("complexity_cost", NUMBER_OR_NULL, False),
+        ("grad_norm", NUMBER_OR_NULL, False), ("update_rate", NUMBER_OR_NULL, False),
+    ),
+    "eval": (("train_loss", NUMBER, True), ("val_loss", NUMBER, True), ("tokens", WHOLE, True)),
+    "consolidate": (("cause", TEXT, True),),
+    "memory": (("reason_code", TEXT, True),),
+    "rollback": (("to", WHOLE, True), ("reason_code", TEXT, True)),
+    "warning": (("message", TEXT, True),),
+    "end": (("reason", TEXT, True),),
+    "decision": (("iter_num", WHOLE, True), ("decision", TEXT, True), ("reason_code", TEXT, True)),
+}  # fmt: skip
 
 
 class Lines:
@@ -107,30 +133,68 @@ class DecisionLog(Lines):
 def read(path: Path, event: str | None = None) -> Iterator[dict[str, Any]]:
     """The events of a journal in order, all or of one kind; or the lines of a log of decisions.
 
-    A last line without its end (a killed run, or one that writes it now) is left out. Raises CheckpointError with file and
-    line for any other that is no event and no decision.
+    Each has the keys of its kind, see FIELDS. A last line without its end (a killed run, or one that writes it now) is left
+    out. Raises CheckpointError with file and line for any other that is no event and no decision.
     """
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
-            entry = _entry(line)
-            if entry is None:
+            try:
+                entry = _entry(line)
+            except ValueError as fault:
                 if not line.endswith(b"\n"):
                     return
-                raise CheckpointError(
-                    f"{path}:{number} is damaged: neither an event nor a decision; put the file back from a copy"
-                )
+                raise CheckpointError(f"{path}:{number} is damaged: {fault}; put the file back from a copy") from None
             if event is None or entry.get("event") == event:
                 yield entry
 
 
-def _entry(line: bytes) -> dict[str, Any] | None:
-    """What a line holds; None for what this program does not write."""
+def check_begun(run: Path) -> None:
+    """Raises WorldError where a run's folder has no journal, or no step in it."""
+    path = run / "journal.jsonl"
+    if not path.is_file():
+        raise WorldError(f"{run} holds no run: journal.jsonl is missing; give the out_dir of a run")
+    if next(read(path, "step"), None) is None:
+        raise WorldError(f"{run} has no step in its journal yet: there is nothing to show; let it train on")
+
+
+def _entry(line: bytes) -> dict[str, Any]:
+    """What a line holds. Raises ValueError, saying what is wrong with it."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
-        return None
-    is_known = isinstance(found, dict) and any(keys <= found.keys() for keys in KEYS)
-    return found if is_known else None
+        found = None
+    if not isinstance(found, dict) or not any(keys <= found.keys() for keys in KEYS):
+        raise ValueError("neither an event nor a decision")
+    if fault := _fault(found):
+        raise ValueError(fault)
+    return found
+
+
+def _fault(entry: Mapping[str, Any]) -> str:
+    """What an event or decision lacks or has wrong; '' where nothing is."""
+    kind = entry.get("event", "decision")
+    if type(kind) is not str:
+        return f"an event's name must be text, got {_shown(kind)}"
+    if "event" in entry and type(entry["iter"]) is not int:
+        return f"{kind}'s 'iter' must be a whole number, got {_shown(entry['iter'])}"
+    for key, types, is_needed in FIELDS.get(kind, ()):
+        if key not in entry:
+            if is_needed:
+                return f"{kind} has no {key!r}"
+        elif type(value := entry[key]) not in types and not (float in types and value in NONFINITE):
+            return f"{kind}'s {key!r} must be {MUST_BE[types]}, got {_shown(value)}"
+    if kind == "step" and not all(map(_is_change, entry["changes"])):
+        return f"step's 'changes' must be a list of [plugin, field, from, to], got {_shown(entry['changes'])}"
+    return ""
+
+
+def _is_change(entry: Any) -> bool:
+    return type(entry) is list and len(entry) == 4 and type(entry[0]) is type(entry[1]) is str
+
+
+def _shown(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def _plain(value: Any) -> Any:

@@ -143,7 +143,7 @@ def load_preset(name_or_path: str | Path, overrides: Mapping[str, Mapping[str, A
     path = preset_path(stem)
     if not path.is_file():
         known = preset_names()
-        raise PresetError(f"no preset {stem!r}{nearest(stem, known)}; {shown(PRESETS_DIR)}/ has {', '.join(known)}")
+        raise PresetError(f"no preset {name_or_path!r}{nearest(stem, known)}; {shown(PRESETS_DIR)}/ has {', '.join(known)}")
     if path.resolve().parent != PRESETS_DIR.resolve():
         raise PresetError(f"preset {stem!r} is a link to {path.resolve()}, outside {shown(PRESETS_DIR)}/; copy the file there")
     return load_preset_file(path, overrides)
@@ -244,7 +244,10 @@ def plugin_class(name: Any) -> type[OccamPlugin]:
     known = [*PLUGINS, *entry_names()]
     by_name = {cls.name: f" (did you mean {cls.__name__}?)" for cls in PLUGINS.values()}
     hint = by_name.get(name) if isinstance(name, str) else None
-    raise PresetError(f"unknown plugin type {name!r}{hint or nearest(str(name), known)}; allowed: {', '.join(known)}")
+    raise PresetError(
+        f"unknown plugin type {name!r}{hint or nearest(str(name), known)}; allowed: {', '.join(known)}; "
+        f"or install the package that offers it"
+    )
 
 
 def make_plugin(kind: Any, name: str | None, params: Mapping[str, Any]) -> OccamPlugin:

@@ -40,6 +40,7 @@ FENCE = re.compile(r" {0,3}(?P<mark>`{3,}(?=[^`]*$)|~{3,})(?P<info>.*)")
 DECISION = re.compile(r"OQ Delta: (?P<delta>\S+) → (?P<decision>KEEP|REVERT)")
 WRITTEN = re.compile(rf"Open\.|{DECISION.pattern}|Closed \d{{4}}-\d\d-\d\d: .*")  # lines of the outcome that are ours
 NAME = re.compile(r"ODR-(\d+)-.*\.md")
+ID = re.compile(r"ODR-(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,18 @@ def new_record(title: str, folder: Path) -> Path:
     path = folder / f"ODR-{number:03d}-{slug}.md"
     write_text(path, TEMPLATE.format(number=number, title=title))
     return path
+
+
+def find_record(given: Path, folder: Path) -> Path:
+    """The record of a path, or of an id as `ockham odr list` shows it, ODR-001, in the folder. Raises WorldError."""
+    named = ID.fullmatch(str(given))
+    if named is None or given.exists():
+        return given
+    found = [path for number, path in records(folder) if number == int(named[1])]
+    if len(found) == 1:
+        return found[0]
+    have = ", ".join(path.name for path in found) + " are that; give one's path" if found else "has none of that number"
+    raise WorldError(f"no single record {given}: {folder} {have}; ockham odr list has them, --dir names another folder")
 
 
 def records(folder: Path) -> list[tuple[int, Path]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from . import checkpoint
+from . import checkpoint, runfiles
 from .context import OccamContext
 from .errors import CheckpointError, TrainingError
 from .evaluation import Evaluation
@@ -20,12 +20,20 @@ from .files import write_text
 from .journal import Journal
 from .judged import Judged, figures
 from .learner import OckhamLearner
+from .lock import FolderLock
 from .memory import OckhamMemory
 from .returns import Returns
-from .runfiles import check_free, claim, holds_run
+from .runfiles import check_free, holds_run
 
 __all__ = ["Run", "check_free", "claim", "holds_run"]
 FLUSH_EVERY_S = 2.0
+
+
+def claim(out_dir: Path, overwrite: bool) -> None:
+    """See `runfiles.claim`. Raises WorldError where another process is training in the folder."""
+    if out_dir.is_dir():
+        FolderLock(out_dir).close()
+    runfiles.claim(out_dir, overwrite)
 
 
 class Run:
@@ -57,6 +65,7 @@ class Run:
         self.started = self.flushed = time.monotonic()
         self.journal = Journal(None)
         self.is_open = False
+        self.lock: FolderLock | None = None  # held while the run is open
         self.memory, self.judged, self.returns = memory, Judged(memory), Returns()
         self.notices: list[str] = []  # of the last evaluation, for people
         self.loop_before: dict[str, Any] | None = None  # during the last evaluation: what a snapshot holds in `loop`'s place
@@ -75,7 +84,10 @@ class Run:
         self._open({})
 
     def _open(self, loop: Mapping[str, Any]) -> None:
-        """The journal, and what is judged, as far as the checkpoint knows them."""
+        """The journal, and what is judged, as far as the checkpoint knows them. Raises WorldError while another trains there."""
+        if self.ranks.is_main:
+            self.out_dir.mkdir(parents=True, exist_ok=True)
+            self.lock = FolderLock(self.out_dir)
         self.journal = Journal(self._main(self.out_dir / "journal.jsonl"), loop.get("journal_bytes", 0))
         self.judged.open(self._main(self.out_dir / "decisions.jsonl"), loop)
         self.is_open = True
@@ -300,14 +312,17 @@ class Run:
         }
 
     def close(self) -> None:
-        """Close the journal and the log of decisions."""
+        """Close the journal and the log of decisions, and let others write in the folder."""
         self.journal.close()
         self.judged.log.close()
+        if self.lock:
+            self.lock.close()
 
     def end(self, summary: Mapping[str, Any], reason: str) -> None:
         """Close the journal and write summary.json, with `stopped_by`: the reason of a run that did not come to its end."""
         self.journal.write("end", self.learner.iter_num, reason=reason)
-        self.close()
+        self.journal.flush()
         if self.ranks.is_main:
             stopped_by = None if reason == "done" else reason
             write_text(self.out_dir / "summary.json", json.dumps({**summary, "stopped_by": stopped_by}, indent=2) + "\n")
+        self.close()

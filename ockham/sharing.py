@@ -88,6 +88,8 @@ def install(source: str, name: str | None = None, sha256: str | None = None, for
     From a URL it must carry its hash or be given one. Raises UsageError, PresetError; WorldError when it cannot be fetched.
     """
     is_url = "://" in source
+    if is_url:
+        check_url(source)
     name = name or Path(urlsplit(source).path if is_url else source).stem
     check_name(name, "--as NAME")
     target = presets.PRESETS_DIR / f"{name}.yaml"
@@ -103,6 +105,12 @@ def install(source: str, name: str | None = None, sha256: str | None = None, for
     target.unlink(missing_ok=True)  # a link would lead elsewhere
     write_whole(target, document.raw)
     return target, preset
+
+
+def check_url(url: str) -> None:
+    """Raises UsageError for any scheme but https."""
+    if urlsplit(url).scheme.lower() != "https":
+        raise UsageError(f"a preset is installed from a file or an https URL, got {url}")
 
 
 def check_name(name: str, given_by: str) -> None:
@@ -142,8 +150,7 @@ def fetch(url: str) -> bytes:
 
     A timeout of sockets holds for each read, so a host that sends byte by byte would hold us for days: a thread reads.
     """
-    if urlsplit(url).scheme.lower() != "https":
-        raise UsageError(f"a preset is installed from a file or an https URL, got {url}")
+    check_url(url)
     answers: queue.SimpleQueue[bytes | WorldError] = queue.SimpleQueue()
     threading.Thread(target=_download, args=(url, answers), daemon=True).start()
     try:

@@ -82,10 +82,10 @@ units = iters * (1 + 2 * rate)
 lines = []
 for i in range(iters):
     if i % 25 == 0:
-        lines.append({"event": "eval", "iter": i, "train_loss": 3.0, "val_loss": loss + 1 - i / iters})
+        lines.append({"event": "eval", "iter": i, "train_loss": 3.0, "val_loss": loss + 1 - i / iters, "tokens": 9})
     step = {"event": "step", "iter": i, "updated": True, "units": (1 + 2 * rate) * (i + 1), "dt_ms": 2.0}
-    lines.append({**step, "changes": [], "metrics": {"drift": 0.01}})
-lines.append({"event": "eval", "iter": iters, "train_loss": 2.0, "val_loss": loss})
+    lines.append({**step, "task_loss": loss, "reason_code": "UPDATED", "changes": [], "metrics": {"drift": 0.01}})
+lines.append({"event": "eval", "iter": iters, "train_loss": 2.0, "val_loss": loss, "tokens": 9})
 (out / "journal.jsonl").write_text("".join(json.dumps({"v": 1, **line}) + "\\n" for line in lines))
 figures = {"val_loss": loss, "compute_units": units, "update_rate": rate, "iters": iters}
 (out / "summary.json").write_text(json.dumps(figures))

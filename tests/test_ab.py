@@ -144,6 +144,19 @@ def test_a_second_gate_is_switched_off_in_the_control(tmp_path):
 
 
 # the verdicts -----------------------------------------------------------------------------------------------------------
+def test_a_plugin_that_chooses_sequences_has_controls_too(tmp_path):
+    config = configurator.resolve(["--preset=sequences"]).config
+    chooses, weighs = (
+        dataclasses.replace(Variant("sequences", "preset", ()), config=configurator.resolve(["--preset=sequences", *more]).config)
+        for more in ([], ["rack.sequence_gate.mode=soft"])
+    )
+    assert [control.name for control in variants.controls(chooses)] == ["sequences+random", "sequences+shorter"]
+    assert variants.controls(weighs) == [], "it leaves nothing out, so its units are those of plain training"
+    path = random_skip(config, "sequence_gate", 1.0, tmp_path, "control")
+    (spec,) = configurator.resolve([str(path)]).config.rack
+    assert (spec["type"], spec["params"]["mode"], spec["params"]["share"]) == ("SequenceGatePlugin", "random", 0.5)
+
+
 def test_a_gate_that_only_skips_is_not_called_better_than_chance(six):
     _, _, found = six
     assert comparison(found, "none")["is_different"]

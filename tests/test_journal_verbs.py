@@ -159,6 +159,47 @@ def test_every_field_has_a_panel_over_iterations_or_units(tmp_path, capsys):
     assert (run / "journal.svg").is_file()
 
 
+def test_a_journal_without_evaluation_is_drawn_without_them(tmp_path, capsys):
+    run = write(tmp_path / "run")
+    lines = [line for line in (run / "journal.jsonl").read_text().splitlines(True) if '"eval"' not in line]
+    (run / "journal.jsonl").write_text("".join(lines))
+    assert main(["journal", "plot", str(run)]) == 0
+    assert panels((run / "journal.svg").read_text()) == 4
+    assert main(["journal", "plot", str(run), "--fields=val_loss"]) == 2
+    assert "has no 'val_loss'" in capsys.readouterr().err
+    assert main(["report", str(run), f"--svg={tmp_path / 'x.svg'}"]) == 1
+    assert "has no evaluation in its journal yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv", [["report", "RUN"], ["journal", "plot", "RUN"], ["journal", "replay", "RUN", "--mute", "nosuch"]]
+)
+def test_a_journal_without_a_step_is_one_message_everywhere(tmp_path, capsys, argv):
+    (tmp_path / "run").mkdir()
+    for name in ("journal.jsonl", "config.yaml", "last.pt"):
+        (tmp_path / "run" / name).touch()
+    assert main([word.replace("RUN", str(tmp_path / "run")) for word in argv]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / 'run'} has no step in its journal yet: there is nothing to show; let it train on\n"
+    )
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_picture_is_svg_and_takes_no_other_name(tmp_path, capsys):
+    run = write(tmp_path / "run")
+    assert main(["journal", "plot", str(run), f"--out={tmp_path / 'g.png'}"]) == 2
+    assert "g.png must end in .svg" in capsys.readouterr().err
+    assert not (tmp_path / "g.png").exists()
+    assert main(["journal", "plot", str(run), f"--out={tmp_path / 'g.svg'}"]) == 0
+
+
+def test_metrics_that_are_no_numbers_leave_a_gap_in_the_picture(tmp_path):
+    run = write(tmp_path / "run")
+    text = (run / "journal.jsonl").read_text()
+    (run / "journal.jsonl").write_text(text.replace('"drift": 0.05', '"drift": "none"'))
+    assert panels(plot(run, ["drift"])) == 1
+
+
 def test_evaluations_lie_at_what_had_been_spent_before_them(tmp_path):
     from ockham.experiment.plot import position
     from ockham.experiment.report import Record

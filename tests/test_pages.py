@@ -1,8 +1,12 @@
-"""The Python of the how-to pages runs as it stands there, in a folder with small corpora and runs of the same names."""
+"""The Python of the how-to pages, and a shell block, run as they stand there, beside small corpora and runs of the same names."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 
 import pytest
 from conftest import write_corpus
@@ -45,6 +49,40 @@ def test_migrate_prints_what_it_says(root, capsys):
     assert "0.00025 [('my', 'learning_rate', 0.001, 0.0005), ('my_plugin_v2', 'learning_rate', 0.0005, 0.00025)]" in said
     told = re.search(r"It prints\n\n```\n(.*?)```", page, re.DOTALL)[1]
     assert told in said
+
+
+@pytest.fixture
+def checkout(root, tmp_path):
+    """A copy of the checkout with a small corpus, and an environment in which `ockham`, `python` and the template are its own."""
+    copy, commands, site = tmp_path / "checkout", tmp_path / "bin", tmp_path / "site"
+    for name in ("ockham", "presets", "config"):
+        shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("train_ockham.py", "configurator.py", "model.py", "pretrained.py"):
+        shutil.copy(root / name, copy)
+    write_corpus(copy / "data" / "shakespeare_char")
+    commands.mkdir()
+    for name, words in (("python", ""), ("ockham", "-m ockham ")):
+        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words}"$@"\n')
+        (commands / name).chmod(0o755)
+    info = site / "ockham_loss_brake-1.0.dist-info"  # as pip would leave it
+    info.mkdir(parents=True)
+    shutil.copy(root / "examples" / "plugin-template" / "ockham_loss_brake.py", site)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ockham-loss-brake\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ockham.plugins]\nLossBrakePlugin = ockham_loss_brake:LossBrakePlugin\n")
+    path = f"{commands}{os.pathsep}{os.environ['PATH']}"
+    return copy, {**os.environ, "PATH": path, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+
+
+def test_a_plugin_is_put_into_a_preset_as_the_page_says(root, checkout):
+    page = (root / "docs" / "how-to" / "write-a-plugin.md").read_text(encoding="utf-8")
+    (block,) = [block for block in re.findall(r"```\n(.*?)```", page, re.DOTALL) if "ockham preset new" in block]
+    assert "--max_iters=100" in block
+    small = block.replace("--max_iters=100", "--max_iters=2 --device=cpu --compile=False")
+    place, environment = checkout
+    done = subprocess.run(["bash", "-e", "-c", small], cwd=place, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "  6. loss_brake (LossBrakePlugin): scales learning_rate; state 28 bytes\n" in done.stdout
+    assert (place / "out-braked" / "summary.json").is_file()
 
 
 def test_the_feed_is_read(root, place, capsys):

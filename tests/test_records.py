@@ -435,6 +435,19 @@ def test_check_and_close_end_to_end(record, run, capsys):
     assert capsys.readouterr().out == "ODR-001  REVERT -0.5     Enable TTT for User-Specific Adaptation\n"
 
 
+def test_a_record_is_found_by_the_id_that_the_list_shows(record, run, capsys):
+    path, a, b = record(), run("a"), run("b", seed=1, val_loss=1.9, best_val_loss=1.0)
+    both = ("--before", a, "--after", b, "--dir", path.parent)
+    for id in ("ODR-001", "odr-1"):
+        assert odr("check", id, *both) == 0
+    assert odr("check", "ODR-002", *both) == 1
+    assert "has none of that number; ockham odr list has them" in capsys.readouterr().err
+    (path.parent / "ODR-001-another.md").write_text(OPEN)
+    assert odr("check", "ODR-001", *both) == 1
+    assert "are that; give one's path" in capsys.readouterr().err
+    assert odr("check", path, *both) == 0
+
+
 def test_a_run_that_lacks_something_leaves_the_record_as_it_was(record, run, tmp_path, capsys):
     path, a = record(), run("a")
     (tmp_path / "empty").mkdir()

@@ -113,6 +113,49 @@ def test_rollback_goes_on_from_the_snapshot_and_undo_leaves_the_folder_as_it_was
     assert "no rollback to undo" in capsys.readouterr().err
 
 
+def test_a_run_that_was_rolled_back_is_told_as_such_until_it_goes_on(kept, tmp_path, capsys):
+    out = shutil.copytree(kept[1], tmp_path / "out")
+    first = open_kept(out).snapshots[0]
+
+    def told(*argv):
+        capsys.readouterr()
+        assert ockham_main([*argv, str(out)]) == 0
+        return capsys.readouterr().out
+
+    listing, table, summary = ("memory", "list"), ("report", "--table"), ("journal", "summarize")
+    before = [told(*argv) for argv in (listing, table, summary)]
+    assert not any("rolled back" in text for text in before)
+    assert ockham_main(["memory", "rollback", str(out), first.id]) == 0
+    (row,) = [line for line in told(*listing).splitlines() if line.startswith(first.id)]
+    assert row.split()[-1] == "here"
+    assert f"rolled back to {first.iter_num} and has not gone on since" in told(*listing)
+    assert f"| out (rolled back to {first.iter_num} since) | 1 |" in told(*table)
+    assert f"  rolled back to {first.iter_num}; the journal beyond it is cut on resume\n" in told(*summary)
+    assert json.loads(told(*summary, "--json"))["rolled_back_to"] == first.iter_num
+    assert json.loads(told(*listing, "--json"))["rolled_back_to"] == first.iter_num
+    assert train(kept[0], out, "--init_from=resume") == 0
+    assert not any("rolled back" in told(*argv) for argv in (listing, table, summary))
+    assert ockham_main(["memory", "rollback", str(out), "--undo"]) == 0
+    assert [told(*argv) for argv in (listing, table, summary)] == before
+
+
+def test_export_makes_no_folders(kept, tmp_path, capsys):
+    assert ockham_main(["memory", "export", str(kept[1]), "--out", str(tmp_path / "no" / "x.pt")]) == 1
+    assert f"there is no folder {tmp_path / 'no'}; make it first" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("argv", [["list"], ["show"], ["best"], ["rollback"], ["rollback", "--undo"]])
+def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path, capsys, argv):
+    assert ockham_main(["memory", argv[0], str(tmp_path / "nope"), *argv[1:]]) == 1
+    assert f"there is no folder {tmp_path / 'nope'}" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_checkpoint_is_said_in_our_own_words(kept, capsys):
+    assert ockham_main(["memory", "compare", str(kept[1]), str(kept[1] / "journal.jsonl")]) == 1
+    assert capsys.readouterr().err.endswith("journal.jsonl is broken or no checkpoint of tensors and plain types\n")
+
+
 def test_rollback_needs_no_last_pt_and_undo_takes_the_new_one_away(kept, tmp_path):
     out = shutil.copytree(kept[1], tmp_path / "out")
     (out / "last.pt").unlink()
@@ -254,7 +297,11 @@ def test_where_all_was_rejected_list_says_the_counts_and_the_others_what_to_loos
     assert ockham_main(["memory", "list", str(out)]) == 0
     assert said in capsys.readouterr().out
     assert ockham_main(["memory", "list", str(out), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"snapshots": [], "verdicts": {"REJECTED_QUALITY": 3}}
+    assert json.loads(capsys.readouterr().out) == {
+        "snapshots": [],
+        "verdicts": {"REJECTED_QUALITY": 3},
+        "rolled_back_to": None,
+    }
     for verb in ("show", "best", "rollback"):
         assert ockham_main(["memory", verb, str(out)]) == 1
         assert said in capsys.readouterr().err

@@ -130,6 +130,27 @@ def test_the_floor_is_not_raised_by_noise():
     assert judged(gate, losses)[20:] == [loss == 2.0 for loss in losses[20:]]
 
 
+def test_the_ceiling_stays_where_the_clean_losses_are_among_repeats():
+    gate = OckhamGatePlugin(surprise_threshold=None, floor_ratio=0.8, ceiling_ratio=1.3)
+    repeats = [2.0 - 0.01 * i for i in range(120)]  # a pool that is learned by heart, as far as it is learned
+    losses = [value for pair in zip([2.0] * 120, repeats, strict=True) for value in pair]
+    verdicts = judged(gate, losses)
+    assert all(verdicts[0::2]), "the clean ones, also when the pool is far below"
+    assert not any(verdicts[121::2])
+
+
+def test_data_of_another_kind_open_the_band_again():
+    gate = OckhamGatePlugin(surprise_threshold=None, ceiling_ratio=1.3)
+    verdicts = judged(gate, [2.0] * 50 + [4.0] * 150)
+    assert not any(verdicts[50:150]), "taken for noise"
+    assert all(verdicts[150:])
+    again = OckhamGatePlugin(surprise_threshold=None, ceiling_ratio=1.3)
+    judged(again, [2.0] * 50 + [4.0] * 60)
+    loaded = OckhamGatePlugin(surprise_threshold=None, ceiling_ratio=1.3)
+    loaded.load_state_dict(again.state_dict())
+    assert judged(loaded, [4.0] * 90) == verdicts[110:200], "the run of shut batches is in the state"
+
+
 def test_a_band_of_excess_is_refused():
     with pytest.raises(ConfigError, match="floor_ratio must be null with surprise=excess"):
         OckhamGatePlugin(surprise="excess", floor_ratio=0.5)

@@ -302,6 +302,57 @@ def test_validate_tells_every_file_and_exits_with_2(home, capsys):
     assert "unknown plugin type 'X'" in err
 
 
+@pytest.mark.parametrize("verb", [["check"], ["preset", "show"]])
+def test_a_packed_preset_that_was_changed_is_told_on_stderr(packed, capsys, verb):
+    path, _ = packed
+    assert main([*verb, str(path)]) == 0
+    said, warned = capsys.readouterr()
+    assert (bool(said), warned) == (True, "")
+    path.write_text(path.read_text(encoding="utf-8").replace("author: Ada", "author: Eve"), encoding="utf-8")
+    assert main([*verb, str(path)]) == 0
+    said, warned = capsys.readouterr()
+    assert said
+    assert warned.startswith("warning: changed since it was packed: package.sha256 is ")
+    assert warned.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "argv", [["check", "none"], ["preset", "show", "none"], ["preset", "diff", "balanced", "none"], ["preset", "pack", "none"]]
+)
+def test_none_is_no_preset_and_is_said_to_mean_no_rack(home, capsys, argv):
+    assert main(argv) == 2
+    assert "none means no rack: there is nothing to show" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_named_as_it_was_typed(home, capsys):
+    assert main(["preset", "validate", "nofile.yaml"]) == 2
+    assert "no preset 'nofile.yaml'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["install", "http://example.org/balanced.yaml"], "from a file or an https URL"),
+        (["pack", "balanced", "--tags", "a\nb", "--out", "balanced.yaml"], "a tag must be on one line"),
+    ],
+)
+def test_what_is_written_wrong_is_said_before_what_is_there(home, capsys, argv, said):
+    (home / "balanced.yaml").touch()
+    assert main(["preset", *argv]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_pack_makes_no_folders(home, capsys):
+    assert main(["preset", "pack", "balanced", "--out", "no/x.yaml"]) == 1
+    assert "there is no folder no; make it first" in capsys.readouterr().err
+
+
+def test_a_plugin_type_that_is_not_installed_says_what_to_do(home, capsys):
+    (home / "far.yaml").write_text("plugins:\n  - type: FarPlugin\n")
+    assert main(["check", "far.yaml"]) == 2
+    assert "or install the package that offers it" in capsys.readouterr().err
+
+
 def test_list_shows_the_presets_of_a_use(home, capsys):
     assert main(["preset", "list", "--for", "finetune"]) == 0
     out = capsys.readouterr().out
@@ -362,11 +413,23 @@ def test_a_new_preset_is_commented_validates_and_differs_in_nothing(home, capsys
     mine = load_preset("mine")
     original = load_preset(source)
     assert (mine.specs, mine.hyperparameters, mine.memory) == (original.specs, original.hyperparameters, original.memory)
+    assert mine.description == f"copy of {source}: {original.description}"
     assert "# learning-rate gain of each band" in mine.path.read_text()
     capsys.readouterr()
     main(["preset", "diff", source, "mine"])
     assert capsys.readouterr().out == "no difference\n"
     assert main(["preset", "new", "mine"]) == 2
+
+
+@pytest.mark.parametrize("source", [path.stem for path in sorted(presets.PRESETS_DIR.glob("*.yaml"))])
+def test_a_plugin_can_be_appended_to_a_new_preset(home, source):
+    assert main(["preset", "new", "mine", "--from", source]) == 0
+    mine = load_preset("mine")
+    text = mine.path.read_text().replace("plugins: []", "plugins:")
+    mine.path.write_text(text + "\n  - type: LoggerPlugin\n    name: appended\n")
+    more = load_preset("mine")
+    assert [spec["name"] for spec in more.specs] == [*(spec["name"] for spec in mine.specs), "appended"]
+    assert (more.memory, more.anchor, more.replay) == (mine.memory, mine.anchor, mine.replay)
 
 
 def test_diff_names_every_kind_of_difference(home, capsys):

@@ -109,6 +109,13 @@ def test_a_usage_error_stops_before_anything_runs(tmp_path, rest, changes, error
         subject.suggest(options(tmp_path, rest, **changes), run=None)
 
 
+@pytest.mark.parametrize("wrong", [["--presets=balancd"], ["--seeds=a"], ["--units=2"], ["--max_iter=3"]])
+def test_what_is_written_wrong_is_said_before_the_folder_is_looked_at(tmp_path, capsys, wrong):
+    (tmp_path / "x").touch()
+    assert main(["preset", "suggest", f"--out={tmp_path}", *wrong]) == 2
+    assert "is not empty" not in capsys.readouterr().err
+
+
 def test_a_folder_with_runs_is_left_alone(tmp_path, capsys):
     (tmp_path / "x").touch()
     assert main(["preset", "suggest", f"--out={tmp_path}"]) == 2

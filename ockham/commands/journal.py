@@ -49,16 +49,19 @@ def journal_summarize(options: argparse.Namespace) -> int:
 
 
 def journal_plot(options: argparse.Namespace) -> int:
-    """Write the picture, or list the fields. Raises WorldError without a journal, ConfigError for an unknown field."""
-    from ..experiment.plot import DEFAULT, fields_of, plot
+    """Write the picture, or list the fields. Raises WorldError for a journal without a step, ConfigError for an unknown field."""
+    from ..errors import ConfigError
+    from ..experiment.plot import fields_of, plot
     from ..files import check_target, write_text
 
     if options.fields == "help":
         print(*fields_of(options.run), sep="\n")
         return 0
-    names = [name.strip() for name in options.fields.split(",")] if options.fields else list(DEFAULT)
+    names = [name.strip() for name in options.fields.split(",")] if options.fields else None
     path = options.out or options.run / "journal.svg"
     if options.out:
+        if path.suffix not in ("", ".svg"):
+            raise ConfigError(f"--out {path} must end in .svg: the picture is SVG, which browsers open and convert")
         check_target("--out", path)
     write_text(path, plot(options.run, names, options.x))
     print(path)

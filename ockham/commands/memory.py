@@ -26,8 +26,8 @@ def add_memory(verbs: Any) -> None:
         "rollback",
         help="let the run go on from a snapshot; --undo takes the last rollback back",
         description="A snapshot's state becomes last.pt, from which --init_from=resume goes on as the run did then, and its "
-        "weights ckpt.pt. All of the run's files are set aside for --undo, but for its trackers' folders. Not while a job trains "
-        "in RUN: what the job writes then would mix with it.",
+        "weights ckpt.pt. All of the run's files are set aside for --undo, but for its trackers' folders. Refused while a job "
+        "trains in RUN.",
     )
     compare = what.add_parser("compare", help="models of different sizes by Occam Quotient, with ROI")
     blend = what.add_parser(
@@ -77,16 +77,19 @@ def listed(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from ..experiment.kept import open_kept, rejected, verdicts
+    from ..experiment.kept import open_kept, rejected, rolled_back_to, verdicts
 
     memory, counts = open_kept(options.run, or_empty=True), verdicts(options.run)
+    here = rolled_back_to(options.run)
     frontier, best = {s.id for s in memory.frontier()}, memory.select_best()
     if options.json:
-        print(json.dumps({"snapshots": [s.record() for s in memory.snapshots], "verdicts": dict(counts)}, indent=2))
+        records = [s.record() for s in memory.snapshots]
+        print(json.dumps({"snapshots": records, "verdicts": dict(counts), "rolled_back_to": here}, indent=2))
         return 0
     table = Table("id", "val loss", "complexity", "drift", "parameters", "Occam Quotient", "MB", "", box=None, pad_edge=False)
     for s in memory.snapshots:
         words = [("frontier", s.id in frontier), ("best", best is not None and s.id == best.id), ("GONE", not s.is_available)]
+        words.append(("here", s.iter_num == here))
         marks = ", ".join(word for word, holds in words if holds)
         drift = f"{s.metrics.others['drift']:.4f}" if "drift" in s.metrics.others else "-"  # raw: measured without an anchor too
         figures = f"{s.loss:.4f}", f"{s.complexity_cost:.4f}", drift, f"{s.params:,}", f"{s.metrics.occam_quotient:.3e}"
@@ -95,6 +98,8 @@ def listed(options: argparse.Namespace) -> int:
         print(f"no state was kept: {rejected(counts)}")
         return 0
     Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(table)
+    if here is not None:
+        print(f"the run was rolled back to {here:,} and has not gone on since: on resume the later states are dropped")
     accepted = sum(n for code, n in counts.items() if code.startswith("ACCEPTED"))
     if counts:
         print(f"accepted {accepted} of {counts.total()}: " + ", ".join(f"{code} {n}" for code, n in counts.most_common()))

@@ -29,18 +29,18 @@ def add_odr(verbs: Any) -> None:
     new.set_defaults(do=odr_new, parser=new)
     listing = what.add_parser("list", help="the records, a line each")
     listing.set_defaults(do=odr_list, parser=listing)
-    for parser in (new, listing):
-        parser.add_argument("--dir", type=Path, default=FOLDER, help="the records' folder (default: %(default)s)")
     check = what.add_parser("check", help="tick what holds between two runs; exit code 1 where something does not")
     check.set_defaults(do=odr_check, parser=check)
     close = what.add_parser("close", help="check, then write the outcome: KEEP where every constraint holds, else REVERT")
     close.set_defaults(do=odr_close, parser=close)
     for parser in (check, close):
-        parser.add_argument("file", type=Path, metavar="FILE", help="the record")
+        parser.add_argument("file", type=Path, metavar="FILE|ID", help="the record, or its id as `list` shows it: ODR-001")
         parser.add_argument("--before", type=Path, required=True, metavar="RUN", help="the run without the change")
         parser.add_argument("--after", type=Path, required=True, metavar="RUN", help="the run with it")
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
         parser.add_argument("--reopen", action="store_true", help="decide a closed record again; a line says that it was")
+    for parser in (new, listing, check, close):
+        parser.add_argument("--dir", type=Path, default=FOLDER, help="the records' folder (default: %(default)s)")
 
 
 def odr_new(options: argparse.Namespace) -> int:
@@ -92,8 +92,9 @@ def odr_close(options: argparse.Namespace) -> int:
 
 def _checked(options: argparse.Namespace) -> tuple[Record, RunPair, list[Verdict]]:
     from ..experiment.odr_runs import RunPair
-    from ..records import Record
+    from ..records import Record, find_record
 
+    options.file = find_record(options.file, options.dir)
     record, runs = Record(options.file), RunPair(options.before, options.after)
     if options.reopen:
         record.reopen(_today())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PresetError, UsageError
-from .check import find_preset
+from .check import find_preset, warn_if_changed
 
 PURPOSES = ("finetune", "scratch", "stream", "noisy")
 
@@ -97,6 +97,7 @@ def shown(options: argparse.Namespace) -> int:
     from ..presets import ROOMS
 
     preset = find_preset(options.name)
+    warn_if_changed(preset)
     print(f"{preset.title}: {preset.description}")
     plain: dict[str, Any] = {"hyperparameters": dict(preset.hyperparameters), "plugins": [dict(spec) for spec in preset.specs]}
     plain |= {key: value for key in (*ROOMS, "package") if (value := getattr(preset, key)) is not None}
@@ -147,15 +148,16 @@ def validated(options: argparse.Namespace) -> int:
 
 def packed(options: argparse.Namespace) -> int:
     """Write the packed preset, and print its hash."""
-    from ..files import write_text
+    from ..files import check_target, write_text
     from ..sharing import pack
 
     preset = find_preset(options.name)
+    tags = [tag.strip() for tag in options.tags.split(",") if tag.strip()] if options.tags is not None else None
+    text, digest = pack(preset, options.author, options.description, tags)
     target = options.out or Path(f"{preset.name}.packed.yaml")
     if target.exists():
         raise UsageError(f"{target} exists; give another --out=FILE")
-    tags = [tag.strip() for tag in options.tags.split(",") if tag.strip()] if options.tags is not None else None
-    text, digest = pack(preset, options.author, options.description, tags)
+    check_target("--out", target)
     write_text(target, text)
     print(f"written: {target}\nsha256: {digest}")
     return 0

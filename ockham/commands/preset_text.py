@@ -46,26 +46,27 @@ def _values(prefix: str, a: dict[str, Any], b: dict[str, Any]) -> Iterator[str]:
 
 
 def commented(name: str, source: Preset) -> str:
-    """A preset file like `source`, every value with what it means and what is allowed."""
+    """A preset file like `source`, every value with what it means and what is allowed; plugins last, so more can be appended."""
+    about = f"copy of {source.name}" + (f": {source.description}" if source.description else "")
     lines = [
         f"# Made from {source.name}. ockham check {name} tells what it does; --preset={name} uses it.",
         f"name: {_scalar(name)}",
-        f"description: {_scalar(source.description)}",
+        f"description: {_scalar(about)}",
         f"tags: {_scalar(list(source.tags))}",
         "",
         "hyperparameters:",
         *_block(HYPERPARAMETERS, source.hyperparameters, "  "),
         "",
-        "plugins:  # in this order" if source.specs else "plugins: []",
     ]
+    for room, allowed in ROOMS.items():
+        if (values := getattr(source, room)) is not None:
+            lines += [f"{room}:  # {ROOM_HELP[room]}", *_block(allowed, values, "  "), ""]
+    lines.append("plugins:  # in this order" if source.specs else "plugins: []  # take the brackets away to add one below")
     for spec in source.specs:
         cls = plugin_class(spec["type"])
         lines += [f"  - type: {spec['type']}", f"    name: {_scalar(spec['name'])}"]
         lines += [] if spec["enabled"] else ["    enabled: false"]
         lines += ["    params:", *_block(cls.PARAMS, spec["params"], "      "), ""] if spec["params"] else [""]
-    for room, allowed in ROOMS.items():
-        if (values := getattr(source, room)) is not None:
-            lines += [f"{room}:  # {ROOM_HELP[room]}", *_block(allowed, values, "  ")]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from .. import checkpoint, journal
 from ..errors import CheckpointError, UsageError, WorldError
+from ..files import check_target
 from ..memory import REJECTED_COMPLEXITY, REJECTED_OQ_INSUFFICIENT, REJECTED_QUALITY, ModelSnapshot, OckhamMemory
 from .weighed import Weighed, Weights, weigh_all
 
@@ -22,6 +24,8 @@ LOOSEN = {
 
 def open_kept(run: Path, or_empty: bool = False) -> OckhamMemory:
     """The memory of a run. Raises WorldError where it has none, or has kept nothing, unless that may be: `or_empty`."""
+    if not run.is_dir():
+        raise WorldError(f"there is no folder {run}; give the out_dir of a run")
     folder, counts = run / "memory", verdicts(run)
     memory = OckhamMemory.open(folder)
     if (folder / "index.json").is_file() or (or_empty and counts):
@@ -45,6 +49,34 @@ def verdicts(run: Path) -> Counter[str]:
     """How often each reason code was given."""
     path = run / "decisions.jsonl"
     return Counter(line["reason_code"] for line in journal.read(path)) if path.is_file() else Counter()
+
+
+def rolled_back_to(run: Path) -> int | None:
+    """The iteration at which a run stands since a rollback after which it has not gone on; None where there was none.
+
+    Its journal and summary then still tell of the state that was given up. Raises CheckpointError for a damaged last.pt.
+    """
+    now, then = (folder / "journal.jsonl" for folder in (run, run / "memory" / UNDO))
+    if not now.is_file() or not then.is_file() or not filecmp.cmp(now, then, shallow=False):
+        return None
+    return stands_at(run)
+
+
+def stands_at(run: Path) -> int | None:
+    """The iteration of last.pt where the run was ever rolled back, else None. Raises CheckpointError for a damaged last.pt."""
+    if not (run / "memory" / UNDO).is_dir():
+        return None
+    return Weights.read(str(run), run / "last.pt").iteration
+
+
+def check_not_rolled_back(run: Path, iters: Any) -> None:
+    """Raises WorldError where the run was rolled back since its summary.json, which is of iteration `iters`, was written."""
+    now = stands_at(run)
+    if now is not None and now != iters:
+        raise WorldError(
+            f"{run}/summary.json is of iteration {iters}, and the run was rolled back to {now} since; "
+            f"let it go on to its end (--init_from=resume), or ockham memory rollback {run} --undo"
+        )
 
 
 def pick(memory: OckhamMemory, name: str) -> ModelSnapshot:
@@ -75,9 +107,13 @@ def for_inference(state: Mapping[str, Any], loss: float) -> dict[str, Any]:
 
 
 def export(memory: OckhamMemory, snapshot: ModelSnapshot, out: Path) -> None:
-    """Write a snapshot as a checkpoint for sample.py and --init_from. Raises UsageError where there is something already."""
+    """Write a snapshot as a checkpoint for sample.py and --init_from.
+
+    Raises UsageError where there is something already, WorldError where nothing can be written.
+    """
     if out.exists():
         raise UsageError(f"{out} exists; choose another --out")
+    check_target("--out", out)
     checkpoint.save(for_inference(memory.load(snapshot), snapshot.loss), out)
 
 

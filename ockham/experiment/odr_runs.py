@@ -16,7 +16,7 @@ from ..constraints import Measured
 from ..errors import ShapeError, WorldError
 from ..memory import OckhamMemory
 from ..quotient import Footprint
-from .kept import UNDO
+from .kept import check_not_rolled_back
 from .weighed import WHOLE, Weights, footprints
 
 FROM_CHECKPOINT = ("params", "added_params", "memory_mb", "oq", "revert_ms")  # the other metrics are in summary.json
@@ -107,13 +107,7 @@ class Run:
             raise WorldError(f"{path} is no JSON: {error}") from error
         if not isinstance(found, dict):
             raise WorldError(f"{path} is no summary: it must be a JSON object, got {type(found).__name__}")
-        if (self.path / "memory" / UNDO).is_dir():
-            now = Weights.read(str(self.path), self.path / "last.pt").iteration
-            if now != found.get("iters"):
-                raise WorldError(
-                    f"{path} is of iteration {found.get('iters')}, and the run was rolled back to {now} since; "
-                    f"let it go on to its end (--init_from=resume), or ockham memory rollback {self.path} --undo"
-                )
+        check_not_rolled_back(self.path, found.get("iters"))
         return found
 
     def figure(self, name: str) -> float:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import journal
-from ..errors import ConfigError, WorldError, nearest
-from .report import Record, svg
+from ..errors import ConfigError, nearest
+from .report import Record, as_number, svg
 
 DEFAULT = ("task_loss", "val_loss", "update_rate", "learning_rate", "drift")
 EVALUATED = ("train_loss", "val_loss")  # measured at evaluations only
@@ -25,31 +25,28 @@ def fields_of(run: Path) -> list[str]:
 
     Raises WorldError where there is no journal, or no step in it.
     """
-    path = run / "journal.jsonl"
-    if not path.is_file():
-        raise WorldError(f"{run} holds no run: journal.jsonl is missing; give the out_dir of a run")
+    journal.check_begun(run)
     found: dict[str, None] = {}
-    for event in journal.read(path):
+    for event in journal.read(run / "journal.jsonl"):
         if event["event"] == "step":
             found.update(dict.fromkeys(name for name, value in {**event, **event["metrics"]}.items() if is_drawn(name, value)))
         elif event["event"] == "eval":
             found.update(dict.fromkeys(EVALUATED))
-    if "iter" not in found:
-        raise WorldError(f"{run} has no step in its journal yet: there is nothing to draw")
     return [*sorted(name for name in found if name not in X.values()), "units"]
 
 
 def is_drawn(name: str, value: Any) -> bool:
     """Whether a step's value is a number, also one that JSON cannot hold."""
-    return name != "v" and (isinstance(value, (int, float)) or value in ("nan", "inf", "-inf"))
+    return name != "v" and (isinstance(value, (int, float)) or value in journal.NONFINITE)
 
 
-def plot(run: Path, names: Sequence[str], x: str = "iterations") -> str:
-    """The fields as an SVG, one below the other, over iterations or compute units.
+def plot(run: Path, names: Sequence[str] | None = None, x: str = "iterations") -> str:
+    """The fields as an SVG, one below the other, over iterations or compute units; without names those of DEFAULT that are there.
 
     Raises ConfigError naming the nearest field, WorldError where there is no journal.
     """
     there = fields_of(run)
+    names = [name for name in DEFAULT if name in there] if names is None else names
     for name in names:
         if name not in there:
             raise ConfigError(f"--fields: {run} has no {name!r}{nearest(name, there)}; --fields help lists what it has")
@@ -71,7 +68,7 @@ def draw_field(record: Record, name: str, x: str, axes: Any) -> None:
     """One field, as a curve or, where it is an evaluation's, as dots."""
     if name in EVALUATED:
         at = np.array([float(event["iter"]) for event in record.evals])
-        axes.plot(position(record, at, x), [float(event[name]) for event in record.evals], "o-", ms=3)
+        axes.plot(position(record, at, x), [as_number(event[name]) for event in record.evals], "o-", ms=3)
     else:
         window = SMOOTHED.get(name, 1)
         axes.plot(record.curve(x)[1], record.curve(name, window)[1], lw=1)

@@ -68,6 +68,7 @@ def open_recording(run: Path) -> Recording:
     for name in ("journal.jsonl", "config.yaml", "last.pt"):
         if not (run / name).is_file():
             raise WorldError(f"{run} cannot be replayed: {name} is missing; give the out_dir of a run that has trained")
+    journal.check_begun(run)
     state = checkpoint.load_complete(run)
     if len(state["rng"]) > 1:
         raise WorldError(f"{run} ran on {len(state['rng'])} processes; a replay has one, and sums in another order")

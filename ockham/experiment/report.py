@@ -53,8 +53,7 @@ class Record:
 
     def _add_step(self, event: dict[str, Any], columns: dict[str, array[float]]) -> None:
         for name, values in columns.items():
-            found = event.get(name, event["metrics"].get(name))
-            values.append(float("nan") if found is None else float(found))
+            values.append(as_number(event.get(name, event["metrics"].get(name))))
         self.changes.update((plugin, field) for plugin, field, _, _ in event["changes"])
         self.has_gate = self.has_gate or "gate/open" in event["metrics"]
 
@@ -67,6 +66,12 @@ class Record:
     def at(self, event: str) -> list[int]:
         """The iterations at which an event happened."""
         return [e["iter"] for e in self.others if e["event"] == event]
+
+
+def as_number(value: Any) -> float:
+    """A journal's number, those included that JSON cannot hold; NaN for anything else."""
+    is_number = isinstance(value, (int, float)) or value in journal.NONFINITE
+    return float(value) if is_number else float("nan")
 
 
 def smoothed(values: np.ndarray, window: int) -> np.ndarray:
@@ -115,8 +120,8 @@ def draw_loss(record: Record, axes: Any) -> None:
     """Training loss, both evaluations, the corpus's floor."""
     axes.plot(*record.curve("task_loss", 50), color="0.7", label="batch loss (mean of 50)")
     x = [e["iter"] for e in record.evals]
-    axes.plot(x, [e["train_loss"] for e in record.evals], "o-", ms=3, label="train")
-    axes.plot(x, [e["val_loss"] for e in record.evals], "o-", ms=3, label="val")
+    for name in ("train", "val"):
+        axes.plot(x, [as_number(e[f"{name}_loss"]) for e in record.evals], "o-", ms=3, label=name)
     if record.summary.get("floor") is not None:
         axes.axhline(record.summary["floor"], color="k", ls=":", label="floor")
     for iter_num in record.at("engage"):
@@ -185,7 +190,8 @@ def interventions(record: Record) -> str:
 
 
 def write_report(out_dir: Path) -> Path:
-    """out_dir/report.html from out_dir's journal, summary and config. Raises WorldError where there is no journal."""
+    """out_dir/report.html from out_dir's journal, summary and config. Raises WorldError where there is no journal, or no step."""
+    journal.check_begun(out_dir)
     record = Record(out_dir)
     name = html.escape(record.name)
     parts = [f"<!doctype html><meta charset=utf-8><title>{name}</title><style>{STYLE}</style><h1>{name}</h1>"]
@@ -194,8 +200,7 @@ def write_report(out_dir: Path) -> Path:
             f"<tr><td>{html.escape(a)}</td><td class=n>{html.escape(b)}</td></tr>" for a, b in summary_rows(record.summary)
         )
         parts.append(f"<table>{rows}</table>")
-    if len(record.columns["iter"]):
-        parts += [f"<h2>{title}</h2>{svg(lambda axes, draw=draw: draw(record, axes))}" for title, draw in CHARTS]  # type: ignore[misc]
+    parts += [f"<h2>{title}</h2>{svg(lambda axes, draw=draw: draw(record, axes))}" for title, draw in CHARTS]  # type: ignore[misc]
     if record.summary.get("reliability"):
         parts.append(f"<h2>Calibration</h2>{svg(lambda axes: draw_reliability(record, axes), 4.0, 4.0)}")
     parts.append(f"<h2>Interventions of the rack</h2>{interventions(record)}")
@@ -219,22 +224,38 @@ def group_of(run: Path) -> str:
 def table(out_dirs: Sequence[Path]) -> str:
     """Finished runs as a Markdown table, seeds of one setting together: median [least, greatest].
 
-    Expected calibration errors have a column where some run has one. Raises WorldError where a run has no summary.json.
+    Expected calibration errors have a column where some run has one. A run that was rolled back since is marked: its figures are
+    of the state that was given up. Raises WorldError where a run has no summary.json.
     """
+    from .kept import stands_at  # loads torch, which pictures need not
+
     groups: dict[str, list[dict[str, Any]]] = {}
+    returned: dict[str, list[int]] = {}
     for path in out_dirs:
         summary = Record(path).summary
         if not summary:
             raise WorldError(f"{path} has no summary.json: the run is not finished; go on with --init_from=resume")
         groups.setdefault(group_of(path), []).append(summary)
+        now = stands_at(path)
+        if now is not None and now != summary.get("iters"):
+            returned.setdefault(group_of(path), []).append(now)
     has_ece = any(s.get("ece") is not None for group in groups.values() for s in group)
     columns = (*TABLE, ECE) if has_ece else TABLE
     lines = ["| run | n | " + " | ".join(label for label, _ in columns) + " | penalty |", "| --- " * (len(columns) + 3) + "|"]
     for name, group in groups.items():
         cells = [cell([s.get(key) for s in group]) for _, key in columns]
         penalties = ", ".join(dict.fromkeys(s["penalty"] for s in group))
-        lines.append(f"| {name} | {len(group)} | {' | '.join(cells)} | {penalties} |")
+        mark = rolled_back(returned.get(name, []), len(group))
+        lines.append(f"| {name}{mark} | {len(group)} | {' | '.join(cells)} | {penalties} |")
     return "\n".join(lines)
+
+
+def rolled_back(iterations: Sequence[int], runs: int) -> str:
+    """What is said behind a row's name where runs of it were rolled back since their summaries were written."""
+    if not iterations:
+        return ""
+    to = f"rolled back to {', '.join(map(str, iterations))} since"
+    return f" ({to})" if runs == 1 else f" ({len(iterations)} of {runs} {to})"
 
 
 def cell(values: Sequence[float | None]) -> str:
@@ -257,17 +278,21 @@ def spread(values: Sequence[float]) -> str:
 def compare(out_dirs: Sequence[Path], labels: Sequence[str] | None = None) -> str:
     """Val-loss curves of several runs as one SVG; a dot marks where an anchor's penalty engaged."""
     records = [Record(path) for path in out_dirs]
+    for record, path in zip(records, out_dirs, strict=True):
+        if not record.evals:
+            raise WorldError(f"{path} has no evaluation in its journal yet: there is no val loss to draw")
 
     def draw(axes: Any) -> None:
         late: list[float] = []
         for record, label in zip(records, labels or [r.name for r in records], strict=True):
-            x, y = [e["iter"] for e in record.evals], [e["val_loss"] for e in record.evals]
+            x, y = [e["iter"] for e in record.evals], [as_number(e["val_loss"]) for e in record.evals]
             (line,) = axes.plot(x, y, label=label)
-            late.extend(loss for i, loss in zip(x, y, strict=True) if i >= x[-1] / 20)
+            late.extend(loss for i, loss in zip(x, y, strict=True) if i >= x[-1] / 20 and np.isfinite(loss))
             for iter_num in record.at("engage"):
                 axes.plot(iter_num, y[x.index(iter_num)], "o", color=line.get_color(), label=f"{label}: penalty engages")
-        margin = 0.1 * (max(late) - min(late)) or 0.1
-        axes.set_ylim(min(late) - margin, max(late) + margin)  # the first fall would flatten everything else
+        if late:
+            margin = 0.1 * (max(late) - min(late)) or 0.1
+            axes.set_ylim(min(late) - margin, max(late) + margin)  # the first fall would flatten everything else
         axes.set_ylabel("val loss, nats/token")
         axes.legend(fontsize=8)
 

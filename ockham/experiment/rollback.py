@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import checkpoint
 from ..errors import OckhamError, WorldError
+from ..lock import FolderLock
 from ..memory import ModelSnapshot, OckhamMemory
 from ..runfiles import own_files
 from .kept import UNDO, for_inference
@@ -21,16 +22,18 @@ def roll_back(run: Path, memory: OckhamMemory, snapshot: ModelSnapshot) -> None:
     """Let the run go on from a snapshot: its state becomes last.pt, its weights ckpt.pt, and the best is counted from it.
 
     All of the run's files are set aside first, but for its trackers' folders; only the newest rollback can be undone. The rest
-    of the folder changes when the run goes on: resume cuts the journal back, and drops later snapshots.
+    of the folder changes when the run goes on: resume cuts the journal back, and drops later snapshots. Raises WorldError while a
+    job trains there.
     """
-    state = continued(memory.load(snapshot), snapshot)
-    set_aside(run)
-    try:
-        checkpoint.save(for_inference(state, snapshot.loss), run / "ckpt.pt")
-        checkpoint.save(state, run / "last.pt")
-    except OckhamError:
-        undo(run)
-        raise
+    with FolderLock(run):
+        state = continued(memory.load(snapshot), snapshot)
+        set_aside(run)
+        try:
+            checkpoint.save(for_inference(state, snapshot.loss), run / "ckpt.pt")
+            checkpoint.save(state, run / "last.pt")
+        except OckhamError:
+            _put_back(run)
+            raise
 
 
 def continued(state: Mapping[str, Any], snapshot: ModelSnapshot) -> dict[str, Any]:
@@ -54,8 +57,15 @@ def set_aside(run: Path) -> None:
 def undo(run: Path) -> None:
     """Put back what the newest rollback set aside, and remove what the run has written besides since.
 
-    Broken off, it can be called again. Raises WorldError when there is nothing to undo.
+    Broken off, it can be called again. Raises WorldError when there is nothing to undo, and while a job trains there.
     """
+    if not run.is_dir():
+        raise WorldError(f"there is no folder {run}; give the out_dir of a run")
+    with FolderLock(run):
+        _put_back(run)
+
+
+def _put_back(run: Path) -> None:
     aside, done = run / ASIDE, run / ASIDE.with_suffix(".done")
     if not aside.is_dir():
         raise WorldError(f"no rollback to undo in {run}")

@@ -84,9 +84,7 @@ def make_plan(options: argparse.Namespace, resolve: Callable[[list[str]], Any]) 
     for arg in argv:
         if (key := arg.lstrip("-+").partition("=")[0]) in OWN_KEYS:
             raise ConfigError(f"{arg}: suggest sets {key} itself; leave it out")
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise UsageError(f"{options.out} is not empty; give a new folder: --out=DIR")
-    names = _presets(options.presets)
+    names, seeds = _presets(options.presets), _seeds(options.seeds)
     resolved = [resolve([*argv, f"--preset={name}"]).config for name in names]
     if resolved[0].init_from == "resume":
         raise ConfigError("init_from=resume: the runs are new ones; name the run's folder instead")
@@ -96,7 +94,9 @@ def make_plan(options: argparse.Namespace, resolve: Callable[[list[str]], Any]) 
     units = options.units if options.units is not None else resolved[0].max_iters * an_iteration if has_iters else UNITS
     if units < an_iteration:
         raise UsageError(f"--units must pay one learned iteration at least, {an_iteration:g}, got {units:g}")
-    return Plan(tuple(kept), names, _seeds(options.seeds), units, an_iteration, options.out)
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise UsageError(f"{options.out} is not empty; give a new folder: --out=DIR")
+    return Plan(tuple(kept), names, seeds, units, an_iteration, options.out)
 
 
 def _presets(given: str | None) -> tuple[str, ...]:

@@ -132,10 +132,18 @@ def figures(tally: Tally, run: Path) -> dict[str, Any]:
         "best": loss_at(tally.best),
         "last": loss_at(tally.last_eval),
         "val_loss": final,
+        "rolled_back_to": rolled_back_to(run),
         "tokens": last.get("tokens", 0),
         "compute_units": last.get("units", 0.0),
         "train_s": round(tally.train_s, 3),
     }
+
+
+def rolled_back_to(run: Path) -> int | None:
+    """See `kept.rolled_back_to`, which needs torch: where nobody rolled back it is not loaded."""
+    from .kept import rolled_back_to
+
+    return rolled_back_to(run)
 
 
 def loss_at(event: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -150,6 +158,8 @@ def as_text(summary: Mapping[str, Any]) -> str:
     """The summary for people: one line a thing, what did not happen left out."""
     ended = f"ended: {summary['ended']}" if summary["ended"] else "no end: still running, or killed"
     lines = [f"{summary['run']}: {summary['iterations']:,} iterations, {ended}"]
+    if summary["rolled_back_to"] is not None:
+        lines.append(f"  rolled back to {summary['rolled_back_to']:,}; the journal beyond it is cut on resume")
     lines += [f"  {label:<16} {text}" for label, text in rows(summary) if text]
     if summary["changes"]:
         lines.append("  plugin changed field, in how many iterations, median factor")

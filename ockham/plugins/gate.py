@@ -32,10 +32,10 @@ class OckhamGatePlugin(OccamPlugin):
     μ and d average equally until they have seen 20 losses, z starts at the normal distribution's quantile, and the first
     loss is its own q: the gate opens. Losses that are not finite are judged but not absorbed.
 
-    A band, where one is asked for, closes the gate besides: over ceiling_ratio × the lower quartile of the last 100 losses a
-    batch is taken for noise, and under floor_ratio × the upper quartile of those that are not over the ceiling for something
-    known by heart. What the band shuts out does not move q. The quartiles stand for the clean part as long as at least a quarter
-    is clean.
+    A band, where one is asked for, closes the gate besides: over ceiling_ratio × the lower quartile of the last 100 losses that
+    were in the band a batch is taken for noise, under floor_ratio × the upper quartile of those under the ceiling for something
+    known by heart. What the band shuts out moves neither the quartiles nor q. When it has shut out 100 batches in a row, the data
+    are others: it begins anew.
 
     `surprise: excess` judges loss − reference loss in place of the loss: what a reference model (the run's `reference`, else the
     anchor, one forward more) does not know either is no surprise, whatever its loss. RHO-loss, Mindermann et al. 2022
@@ -141,7 +141,10 @@ class OckhamGatePlugin(OccamPlugin):
         is_open = is_in_band and (self.threshold is None or loss >= self.threshold)
         if is_finite:
             self._absorb(loss, is_in_band)
+        before = self.open_run
         self._watch(is_open, loss, tau)
+        if not is_in_band:
+            self._count_shut(before)
         return is_open
 
     def _is_in_band(self, loss: float) -> bool:
@@ -154,8 +157,16 @@ class OckhamGatePlugin(OccamPlugin):
         floor = 0.0 if self.floor_ratio is None else self.floor_ratio * likely[3 * len(likely) // 4]
         return floor <= loss <= ceiling
 
+    def _count_shut(self, run: int) -> None:
+        """Counts batches that the band shuts out in a row, as a run of openings below 0; after so many it forgets its losses."""
+        self.open_run = min(0, run) - 1
+        if self.open_run <= -WINDOW:
+            self.losses.clear()
+            self.open_run = 0
+
     def _absorb(self, loss: float, is_in_band: bool) -> None:
-        if self.adaptive or self.floor_ratio is not None or self.ceiling_ratio is not None:
+        has_band = self.floor_ratio is not None or self.ceiling_ratio is not None
+        if (is_in_band and has_band) or (self.adaptive and not has_band):
             self.losses.append(loss)
             if self.adapted is not None:
                 self.adapted += self.adaptation_rate * (MEDIAN_GAIN * _median(self.losses) - self.adapted)
@@ -171,7 +182,7 @@ class OckhamGatePlugin(OccamPlugin):
 
     def _watch(self, is_open: bool, loss: float, tau: float | None) -> None:
         """Says once that the gate does nothing because the loss stays above τ."""
-        self.open_run = self.open_run + 1 if is_open else 0
+        self.open_run = max(0, self.open_run) + 1 if is_open else 0
         if self.open_run < PATIENCE or self.is_noticed or tau is None or self.target_update_rate == 1 or not loss >= tau:
             return
         self.is_noticed = True
