@@ -10,8 +10,8 @@ import torch
 
 from .config import RunConfig
 from .console import Screen
-from .data import Batch
 from .learner import OckhamLearner
+from .objective import Rows
 from .plugins import PluginHost
 
 TIMED_STEPS, TIMED_SECONDS = 8, 3.0  # whichever comes first
@@ -36,7 +36,7 @@ def bytes_of(value: Any) -> int:
     return sum(bytes_of(v) for v in value) if isinstance(value, (list, tuple)) else 0
 
 
-def seconds_per_batch(learner: OckhamLearner, batch: Batch) -> float:
+def seconds_per_batch(learner: OckhamLearner, batch: Rows) -> float:
     """Median time of one learned micro-batch, over a few; the first warms up unless it is slow. The learner is used up by it."""
     learner.host = PluginHost([])  # an open gate: the dearest step there is
     times: list[float] = []
@@ -58,9 +58,9 @@ def peak_bytes(device: torch.device) -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def print_estimate(config: RunConfig, model: Sized, learner: OckhamLearner, batches: list[Batch], screen: Screen) -> int:
+def print_estimate(config: RunConfig, model: Sized, learner: OckhamLearner, batches: list[Rows], screen: Screen) -> int:
     """Print what arithmetic knows, then what a few micro-batches take; the exit code."""
-    tokens = sum(y.numel() for _, y in batches) * learner.ranks.world
+    tokens = sum(rows.y.numel() for rows in batches) * learner.ranks.world
     mib, weights = 2**20, bytes_of(list(learner.parameters))
 
     def say(label: str, value: str) -> None:

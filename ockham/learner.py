@@ -111,7 +111,7 @@ class OckhamLearner:
         self.drift, self.grad_norm = 0.0, 0.0  # of the last step
         self.learning_rate = self.base_lrs[0]  # of the last update
 
-    def step(self, batch: Batch | Sequence[Batch], domains: Mapping[str, float] | None = None) -> OccamContext:
+    def step(self, batch: Batch | Rows | Sequence[Batch | Rows], domains: Mapping[str, float] | None = None) -> OccamContext:
         """One iteration on a batch, or on a list of micro-batches whose accepted gradients are averaged.
 
         `domains`: what share of the whole batch's tokens, all micro-batches and ranks, each named part of the data has.

@@ -33,6 +33,8 @@ BELOW = {
     "replay_store": {"data", "errors", "files"},
     "row_source": {"config", "data", "errors", "learner", "objective", "plugins", "reference", "replay_store", "tokenizer"},
     "ledger": set(),
+    "lock": {"errors"},
+    "stream": {"data", "distributed", "errors"},
     "precision": {"config", "errors"},
     "distributed": {"errors"},
     "calibration": {"distributed"},

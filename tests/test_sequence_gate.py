@@ -121,7 +121,7 @@ def test_the_band_shuts_out_what_is_known_by_heart():
     gate = OckhamGatePlugin(surprise_threshold=None, floor_ratio=0.5)
     losses = [2.0, 0.3] * 60
     verdicts = judged(gate, losses)
-    assert verdicts[20:] == [loss == 2.0 for loss in losses[20:]]
+    assert verdicts[10:] == [loss == 2.0 for loss in losses[10:]]
 
 
 def test_the_floor_is_not_raised_by_noise():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from statistics import NormalDist
 from types import MappingProxyType
+from typing import Any
 
 from ..context import OccamContext
 from .base import OccamPlugin, Param, ParameterError
@@ -16,7 +18,8 @@ MEDIAN_GAIN = 1.2  # the adaptive threshold seeks 1.2 × the median
 WINDOW = 100  # losses of the running median
 RATE = 0.05  # of the running mean, the deviation and z
 FLAT = 1e-9  # deviation relative to the mean below which losses count as equal
-FEW = 20  # losses before the band acts
+BAND = 20  # losses whose quartiles make the band: few, for it must keep up with a loss that falls
+FEW = 10  # losses before the band acts
 PATIENCE = 500  # batches without a closing before the gate says so
 
 
@@ -32,10 +35,10 @@ class OckhamGatePlugin(OccamPlugin):
     μ and d average equally until they have seen 20 losses, z starts at the normal distribution's quantile, and the first
     loss is its own q: the gate opens. Losses that are not finite are judged but not absorbed.
 
-    A band, where one is asked for, closes the gate besides: over ceiling_ratio × the lower quartile of the last 100 losses that
-    were in the band a batch is taken for noise, under floor_ratio × the upper quartile of those under the ceiling for something
-    known by heart. What the band shuts out moves neither the quartiles nor q. When it has shut out 100 batches in a row, the data
-    are others: it begins anew.
+    A band, where one is asked for, closes the gate besides. Over ceiling_ratio × the lower quartile of the last 20 losses that
+    the band let in, a batch is taken for noise; under floor_ratio × the upper quartile of those of the last 20 losses that are
+    not over the ceiling, for something known by heart. What the band shuts out does not move q. When it has shut out 100 batches
+    in a row, the data are others: it begins anew.
 
     `surprise: excess` judges loss − reference loss in place of the loss: what a reference model (the run's `reference`, else the
     anchor, one forward more) does not know either is no surprise, whatever its loss. RHO-loss, Mindermann et al. 2022
@@ -55,7 +58,10 @@ class OckhamGatePlugin(OccamPlugin):
         Param("floor_ratio", None, "band: least loss / upper quartile of the recent ones", float | None, low=0, high=1),
         Param("ceiling_ratio", None, "band: largest loss / lower quartile of the recent ones", float | None, low=1),
     )
-    STATE = ("adapted", "losses", "mean", "deviation", "z", "seen", "open_run", "is_noticed", "notice", "threshold", "quantile")
+    STATE = (
+        "adapted", "losses", "let_in", "mean", "deviation", "z", "seen", "open_run", "is_noticed", "notice",
+        "threshold", "quantile",
+    )  # fmt: skip
     WRITES = MappingProxyType({"updated": "sets", "surprise_threshold": "sets"})
 
     surprise_threshold: float | str | None
@@ -78,6 +84,7 @@ class OckhamGatePlugin(OccamPlugin):
     def reset(self) -> None:
         self.adapted: float | None = None  # the adaptive τ, once it has started
         self.losses: deque[float] = deque(maxlen=WINDOW)
+        self.let_in: deque[float] = deque(maxlen=BAND)  # losses that the band let in
         self.mean, self.deviation, self.seen = 0.0, 0.0, 0
         share = 1 - min(max(self.target_update_rate or 0.5, 0.001), 0.999)
         self.z = NormalDist().inv_cdf(share) * math.sqrt(math.pi / 2)  # σ = √(π/2) mean absolute deviations
@@ -122,6 +129,9 @@ class OckhamGatePlugin(OccamPlugin):
         is_excess = self.surprise == "excess" and ctx.reference_loss is not None
         return ctx.task_loss - ctx.reference_loss if is_excess and ctx.reference_loss is not None else ctx.task_loss
 
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict({"let_in": [], **state})  # version 0.3.0 had no band
+
     def _own(self, base: float | None) -> float | None:
         """τ by the gate's own parameter, moved where it is adaptive."""
         start = base if isinstance(self.surprise_threshold, str) else self.surprise_threshold
@@ -149,24 +159,26 @@ class OckhamGatePlugin(OccamPlugin):
 
     def _is_in_band(self, loss: float) -> bool:
         """By the losses before this one; open until there are some."""
-        if len(self.losses) < FEW or not math.isfinite(loss):
+        if len(self.let_in) < FEW or not math.isfinite(loss):
             return True
-        recent = sorted(self.losses)
-        ceiling = math.inf if self.ceiling_ratio is None else self.ceiling_ratio * recent[len(recent) // 4]
-        likely = [value for value in recent if value <= ceiling]
-        floor = 0.0 if self.floor_ratio is None else self.floor_ratio * likely[3 * len(likely) // 4]
+        let_in = sorted(self.let_in)
+        ceiling = math.inf if self.ceiling_ratio is None else self.ceiling_ratio * let_in[len(let_in) // 4]
+        likely = sorted(value for value in list(self.losses)[-BAND:] if value <= ceiling)
+        floor = self.floor_ratio * likely[3 * len(likely) // 4] if self.floor_ratio is not None and likely else 0.0
         return floor <= loss <= ceiling
 
     def _count_shut(self, run: int) -> None:
         """Counts batches that the band shuts out in a row, as a run of openings below 0; after so many it forgets its losses."""
         self.open_run = min(0, run) - 1
         if self.open_run <= -WINDOW:
-            self.losses.clear()
+            self.let_in.clear()
             self.open_run = 0
 
     def _absorb(self, loss: float, is_in_band: bool) -> None:
         has_band = self.floor_ratio is not None or self.ceiling_ratio is not None
-        if (is_in_band and has_band) or (self.adaptive and not has_band):
+        if has_band and is_in_band:
+            self.let_in.append(loss)
+        if has_band or self.adaptive:
             self.losses.append(loss)
             if self.adapted is not None:
                 self.adapted += self.adaptation_rate * (MEDIAN_GAIN * _median(self.losses) - self.adapted)
