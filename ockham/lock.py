@@ -1,4 +1,4 @@
-"""Who writes a run's folder: one process at a time.
+"""Who writes a folder, of a run or an experiment: one process at a time.
 
 The lock is the operating system's, on a small file in the folder, and ends with the process however that ends. It has no effect
 where there is no `fcntl` (Windows), or where the file system has no locks.
@@ -21,17 +21,17 @@ NAME = ".lock"  # hidden: it is no file of the run
 
 
 class FolderLock:
-    """The lock of a folder, held from construction to `close`.
+    """The lock of a folder, held from construction to `close`: the file `name` in it.
 
-    Raises WorldError while another process holds it. In one process the newer takes it over: it has begun because the older
-    broke off.
+    Raises WorldError while another process holds it, saying `busy` with its {pid}. In one process the newer takes it over: it has
+    begun because the older broke off.
     """
 
-    def __init__(self, folder: Path):
-        self.path = folder.resolve() / NAME
+    def __init__(self, folder: Path, name: str = NAME, busy: str = ""):
+        self.path = folder.resolve() / name
         if older := _HELD.get(self.path):
             older.close()
-        handle = None if fcntl is None else _hold(folder, self.path)
+        handle = None if fcntl is None else _hold(self.path, busy or f"{folder} is training now (pid {{pid}}); stop it first")
         self._release = weakref.finalize(self, _give_back, self.path, handle, os.getpid())
         _HELD[self.path] = self
 
@@ -49,7 +49,7 @@ class FolderLock:
 _HELD: weakref.WeakValueDictionary[Path, FolderLock] = weakref.WeakValueDictionary()  # by this process
 
 
-def _hold(folder: Path, path: Path) -> int | None:
+def _hold(path: Path, busy: str) -> int | None:
     """The locked file, this process's number in it; None where there are no locks."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -58,7 +58,7 @@ def _hold(folder: Path, path: Path) -> int | None:
         except BlockingIOError:
             pid = os.pread(handle, 20, 0).decode(errors="replace").strip()
             os.close(handle)
-            raise WorldError(f"{folder} is training now (pid {pid or 'unknown'}); stop it first") from None
+            raise WorldError(busy.replace("{pid}", pid or "unknown")) from None
         except OSError:  # a file system without locks, as some network ones
             os.close(handle)
             path.unlink(missing_ok=True)

@@ -146,3 +146,20 @@ def test_reports_and_evaluations_go_on_beside_a_training_job(root, kept, capsys)
         assert train(corpus, out, "--init_from=resume", "--eval_only=True") == 0
         assert main(["journal", "summarize", str(out)]) == 0
         assert main(["memory", "list", str(out)]) == 0
+
+
+def test_an_experiments_folder_says_who_holds_it(tmp_path):
+    from ockham.experiment.work import LOCK, alone
+
+    code = f"import sys, time; from ockham.experiment.work import alone; from pathlib import Path; lock = alone(Path({str(tmp_path)!r}))"
+    holder = subprocess.Popen([sys.executable, "-c", f"{code}; print('held', flush=True); time.sleep(60)"], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(WorldError, match=rf"another ockham ab is at work in .* \(pid {holder.pid}\)"):
+            alone(tmp_path)
+    finally:
+        holder.kill()
+        holder.communicate()
+    with alone(tmp_path):
+        assert (tmp_path / LOCK).is_file()
+    assert not (tmp_path / LOCK).exists()

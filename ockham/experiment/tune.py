@@ -8,18 +8,16 @@ Everything but the spaces and the flags below is the base run, as for `ockham tr
 from __future__ import annotations
 
 import argparse
-import fcntl
 import importlib
 import math
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..arguments import DEBUG
 from ..configuration.keys import is_known, known_keys, real_key
 from ..errors import ConfigError, UsageError, WorldError, nearest
+from ..lock import FolderLock
 from .best import Best, check_name, how_to_use, write_best
 from .confirm import Confirmation, confirm, fresh_seeds, tally
 from .jobs import Outcome, run_job
@@ -39,7 +37,9 @@ def tune(options: argparse.Namespace, run: Callable[..., Outcome] = run_job) -> 
     if options.name:
         check_name(options.name)
     load_optuna()
-    with alone(plan.folder), Search(plan, run) as search:
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    busy = f"another ockham tune is at work in {plan.folder} (pid {{pid}}); wait for it, or give another --study"
+    with FolderLock(plan.folder, LOCK, busy), Search(plan, run) as search:
         introduce(plan)
         try:
             search.go()
@@ -115,18 +115,6 @@ def value_of(provenance: Any, key: str) -> Any:
     real, index = real_key(key)
     value = provenance.value(f"{real}.name" if real in ("optimizer", "scheduler") else real)
     return value if index is None else value[index]
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a study for this process. Raises WorldError while another one does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise WorldError(f"another ockham tune is at work in {folder}; wait for it, or give another --study") from error
-        yield
 
 
 # --------------------------------------------------------------------------------------------------------- for the screen

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..configuration.files import ROOT
-from ..errors import WorldError
 from ..files import write_text
+from ..lock import FolderLock
 from ..sources import sha256_of
 from .ab_verdict import is_done
 from .jobs import RECORD, SCRIPT, STOPPED, Job, Outcome, read_json, read_outcome, run_job, write_outcome
@@ -23,16 +21,11 @@ SET_FOR_A_NEW_RUN = ("init_from", "overwrite")
 Run = Callable[..., Outcome]
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> FolderLock:
     """Hold an experiment's folder for this process. Raises WorldError while another one does."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise WorldError(f"another ockham ab is at work in {folder}; wait for it, or give another --out") from error
-        yield
+    busy = f"another ockham ab is at work in {folder} (pid {{pid}}); wait for it, or give another --out"
+    return FolderLock(folder, LOCK, busy)
 
 
 def asked(job: Job) -> dict[str, Any]:
