@@ -41,7 +41,6 @@ BELOW = {
     "hardware": set(),
     "tokenizer": {"errors"},
     "data": {"tokenizer", "errors"},
-    "stream": {"data", "distributed", "errors"},
     "optim": {"config", "errors", "optim"},
     "checkpoint": {"errors"},
     "quotient": {"context"},

@@ -151,8 +151,11 @@ def test_reports_and_evaluations_go_on_beside_a_training_job(root, kept, capsys)
 def test_an_experiments_folder_says_who_holds_it(tmp_path):
     from ockham.experiment.work import LOCK, alone
 
-    code = f"import sys, time; from ockham.experiment.work import alone; from pathlib import Path; lock = alone(Path({str(tmp_path)!r}))"
-    holder = subprocess.Popen([sys.executable, "-c", f"{code}; print('held', flush=True); time.sleep(60)"], stdout=subprocess.PIPE)
+    code = (
+        "import time; from pathlib import Path; from ockham.experiment.work import alone\n"
+        f"lock = alone(Path({str(tmp_path)!r})); print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     try:
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(WorldError, match=rf"another ockham ab is at work in .* \(pid {holder.pid}\)"):
