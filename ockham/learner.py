@@ -118,7 +118,8 @@ class OckhamLearner:
         """
         micros = micro_batches(batch)
         lr = self.schedule(self._tick(len(micros)))
-        self.model.train()
+        if not self.requested.module.training:  # to walk through all modules takes time
+            self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         self.objective.needs_rows = self.host.selector is not None
         self.objective.needs_reference = self.host.needs_reference
