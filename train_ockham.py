@@ -72,7 +72,7 @@ def main(config: RunConfig, provenance: configurator.Provenance) -> int:
     block_size, micro_steps = config.block_size, config.optimizer.accumulate_steps // ranks.world
     corpus.check_length(block_size)
     host = build_rack(config, screen)
-    check_rows(config, corpus, host)
+    check_rows(config, corpus, host, saved)
     probe = None
     if wants_probe(host):
         corpus, probe = hold_out_probe(corpus, block_size, ranks.device)

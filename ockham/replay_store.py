@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .data import TokenFile
-from .errors import CheckpointError
+from .distributed import Ranks
 from .files import write_whole
 
 FILE = "replay.npy"
@@ -77,17 +77,11 @@ def save_array(path: Path, array: np.ndarray) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def kept_windows(
-    path: Path, make: Callable[[], np.ndarray], is_first: bool, writes: bool, wait: Callable[[], None]
-) -> np.ndarray:
-    """What the run's folder holds, else, at a run's beginning, what `make` gives, written there.
-
-    Raises CheckpointError when a run that goes on has lost its file.
-    """
-    if not path.is_file():
-        if not is_first:
-            raise CheckpointError(f"{path} is missing: the windows that this run replays; a run cannot go on without them")
-        if writes:
-            save_array(path, make().astype(np.int32))
-        wait()
-    return np.load(path, allow_pickle=False).astype(np.int64)
+def kept_array(path: Path, make: Callable[[], np.ndarray], ranks: Ranks) -> tuple[np.ndarray, bool]:
+    """The array in the run's folder, made and written by the main rank where it is not there; and whether it was made now."""
+    is_new = ranks.any(ranks.is_main and not path.is_file())
+    if is_new:
+        if ranks.is_main:
+            save_array(path, make())
+        ranks.barrier()
+    return np.load(path, allow_pickle=False), is_new

@@ -5,22 +5,23 @@ Which row of which batch is replayed, and by which window, is a pure function of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from .config import RunConfig, anchor_kinds
 from .data import BatchSource, Corpus, TokenFile, mix, open_corpus, to_device
-from .errors import ConfigError, CorpusError
+from .errors import CheckpointError, ConfigError, CorpusError
 from .learner import OckhamLearner
 from .objective import Rows, token_losses
 from .plugins import PluginHost
 from .reference import reference_losses
-from .replay_store import FILE, Generate, generate_windows, kept_windows, sample_windows, save_array
+from .replay_store import FILE, Generate, generate_windows, kept_array, sample_windows
 from .tokenizer import first_token
 
 CHOSEN, WINDOW, FISHER = 0x63686F73, 0x77696E64, 0x66697368  # keep the three draws apart
@@ -93,28 +94,34 @@ def build_rows(
     """The run's batches, with the replay store and the reference losses that the config asks for; charges what they cost.
 
     `generate` samples from the model as it is now; `load` gives the model of a run or checkpoint. At a run's beginning the store
-    is made and written to out_dir. Raises CheckpointError.
+    is made and written to out_dir.
     """
-    ranks, is_first, folder = learner.ranks, learner.iter_num == 0, Path(config.out_dir)
+    ranks, folder = learner.ranks, Path(config.out_dir)
+    sequences = source.batch_size * ranks.world  # of one forward
     windows = reference = None
     if wants_store(config):
-        make = _store(config, corpus, source, generate)
-        windows = kept_windows(folder / FILE, make, is_first, ranks.is_main, ranks.barrier)
-        if is_first and config.replay.corpus is None:  # one forward for each token, as the cache spares the rest
-            learner.ledger.forward(len(windows) / (source.batch_size * ranks.world))
+        windows, is_made = kept_array(folder / FILE, _store(config, corpus, source, generate), ranks)
+        if is_made and config.replay.corpus is None:  # one forward for each token, as the cache spares the rest
+            learner.ledger.forward(len(windows) / sequences)
     if learner.host.needs_reference and config.reference != "none":
-        reference = _reference(config, corpus.train, source, learner, load, folder / REFERENCE)
-        if is_first:
-            tokens = source.batch_size * ranks.world * source.block_size
-            learner.ledger.forward(corpus.train.tokens / tokens)
+        losses = partial(_reference, config, corpus.train, source, learner, load)
+        reference, is_made = kept_array(folder / REFERENCE, losses, ranks)
+        if is_made and not learner.iter_num:
+            learner.ledger.forward(corpus.train.tokens / (sequences * source.block_size))
     rows = ReplayedRows(source, windows, config.replay.fraction, reference)
     learner.fisher_batches = lambda: list(rows.sample(config.anchor.fisher_sequences, ranks.world))
     return rows
 
 
-def check_rows(config: RunConfig, corpus: Corpus, host: PluginHost) -> None:
-    """Before anything is written: whether there is something to replay and to compare with. Raises ConfigError, CorpusError."""
-    is_new = config.init_from == "scratch"
+def check_rows(config: RunConfig, corpus: Corpus, host: PluginHost, saved: Mapping[str, Any] | None = None) -> None:
+    """Before anything is written: whether there is something to replay and to compare with.
+
+    `saved` is what a resume goes on from. Raises ConfigError, CorpusError; CheckpointError when a run that goes on has lost its store.
+    """
+    is_new, store = config.init_from == "scratch", Path(config.out_dir) / FILE
+    has_learned = saved is not None and saved["learner"]["counters"]["iter_num"] > 0
+    if wants_store(config) and has_learned and not store.is_file():
+        raise CheckpointError(f"{store} is missing: the windows that this run replays; it cannot go on without them")
     if config.replay.fraction and config.replay.corpus is None and is_new:
         raise ConfigError(
             "replay.fraction without replay.corpus replays text of the model as it is brought in, but init_from is scratch; "
@@ -155,23 +162,14 @@ def _store(config: RunConfig, corpus: Corpus, source: BatchSource, generate: Gen
 
 
 def _reference(
-    config: RunConfig,
-    file: TokenFile,
-    source: BatchSource,
-    learner: OckhamLearner,
-    load: Callable[[str], torch.nn.Module],
-    path: Path,
+    config: RunConfig, file: TokenFile, source: BatchSource, learner: OckhamLearner, load: Callable[[str], torch.nn.Module]
 ) -> np.ndarray:
-    """The reference's losses on the training split, kept in the run's folder."""
-    if not path.is_file():
-        if learner.ranks.is_main:
-            model = load(config.reference).to(source.device).eval()
+    """The reference's losses on the training split."""
+    model = load(config.reference).to(source.device).eval()
 
-            def losses(windows: torch.Tensor) -> torch.Tensor:
-                x, y = to_device(windows, source.device)
-                with torch.no_grad(), learner.precision.autocast():
-                    return token_losses(model(x, y)[0], y)
+    def losses(windows: torch.Tensor) -> torch.Tensor:
+        x, y = to_device(windows, source.device)
+        with torch.no_grad(), learner.precision.autocast():
+            return token_losses(model(x, y)[0], y)
 
-            save_array(path, reference_losses(file, source.block_size, 16 * source.batch_size, losses))
-        learner.ranks.barrier()
-    return np.load(path, allow_pickle=False)
+    return reference_losses(file, source.block_size, 16 * source.batch_size, losses)

@@ -68,7 +68,7 @@ def test_the_models_own_text_is_generated_once_and_charged(base, tmp_path):
     windows = np.load(tmp_path / "out" / "replay.npy")
     assert windows.shape == (40, 17)
     replayed = [event["units"] for event in read(tmp_path / "out" / "journal.jsonl", "step")]
-    assert summary(tmp_path / "out")["compute_units"] == pytest.approx(30 * 3 + 40 / 4 + sum_of_shares(other, 0.4), abs=1e-6)
+    assert summary(tmp_path / "out")["compute_units"] == pytest.approx(30 * 3 + 40 / 4 + sum_of_shares(other, 0.5), abs=1e-6)
     assert len(replayed) == 30
 
 
@@ -80,6 +80,16 @@ def sum_of_shares(corpus, fraction):
     source = BatchSource(open_corpus(corpus).train, 4, 16, seed=1337)
     rows = ReplayedRows(source, np.zeros((1, 17)), fraction)
     return sum(rows.replayed(step, 0).mean() for step in range(30))
+
+
+def test_a_lost_store_stops_a_run_that_goes_on(base, tmp_path, monkeypatch, capsys):
+    run, other = base
+    with monkeypatch.context() as patch:
+        patch.setattr(train_ockham, "Stop", interrupted_at(13))
+        assert train(other, tmp_path / "out", f"--init_from={run}", *KEEP[:4]) == 143
+    (tmp_path / "out" / "replay.npy").unlink()
+    assert train(other, tmp_path / "out", "--init_from=resume", *KEEP[:4]) == 1
+    assert "replay.npy is missing" in capsys.readouterr().err
 
 
 def test_generated_replay_from_scratch_says_what_to_give(corpus, tmp_path, capsys):

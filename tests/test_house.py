@@ -30,7 +30,7 @@ BELOW = {
     "objective": {"anchor", "errors", "ledger", "precision"},
     "fisher": {"data", "distributed", "ledger"},
     "reference": {"data"},
-    "replay_store": {"data", "errors", "files"},
+    "replay_store": {"data", "distributed", "files"},
     "row_source": {"config", "data", "errors", "learner", "objective", "plugins", "reference", "replay_store", "tokenizer"},
     "ledger": set(),
     "lock": {"errors"},

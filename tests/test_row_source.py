@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ockham.data import BatchSource, open_corpus
-from ockham.errors import CheckpointError
+from ockham.distributed import Ranks
 from ockham.reference import reference_losses
-from ockham.replay_store import Reservoir, generate_windows, kept_windows, sample_windows
+from ockham.replay_store import Reservoir, generate_windows, kept_array, sample_windows
 from ockham.row_source import ReplayedRows
 
 CPU = torch.device("cpu")
@@ -99,14 +99,11 @@ def test_generated_windows_go_on_from_one_another(tiny_model):
     assert (made[0][256:, :quarter] == made[0][: 300 - 256, -quarter:]).all()
 
 
-def test_a_lost_store_stops_a_run_that_goes_on(tmp_path):
-    with pytest.raises(CheckpointError, match=r"replay\.npy is missing"):
-        kept_windows(tmp_path / "replay.npy", lambda: np.zeros((1, 2)), False, True, lambda: None)
-
-
 def test_a_kept_store_is_read_again(tmp_path):
-    first = kept_windows(tmp_path / "replay.npy", lambda: np.arange(6).reshape(2, 3), True, True, lambda: None)
-    again = kept_windows(tmp_path / "replay.npy", lambda: pytest.fail("made anew"), False, True, lambda: None)
+    path = tmp_path / "replay.npy"
+    first, is_made = kept_array(path, lambda: np.arange(6).reshape(2, 3), Ranks(CPU))
+    again, is_made_again = kept_array(path, lambda: pytest.fail("made anew"), Ranks(CPU))
+    assert (is_made, is_made_again) == (True, False)
     assert (first == again).all()
 
 
