@@ -116,7 +116,8 @@ def build_rows(
 def check_rows(config: RunConfig, corpus: Corpus, host: PluginHost, saved: Mapping[str, Any] | None = None) -> None:
     """Before anything is written: whether there is something to replay and to compare with.
 
-    `saved` is what a resume goes on from. Raises ConfigError, CorpusError; CheckpointError when a run that goes on has lost its store.
+    `saved` is what a resume goes on from. Raises ConfigError, CorpusError; CheckpointError when a run that goes on has lost its
+    store.
     """
     is_new, store = config.init_from == "scratch", Path(config.out_dir) / FILE
     has_learned = saved is not None and saved["learner"]["counters"]["iter_num"] > 0
