@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -148,21 +149,23 @@ def test_reports_and_evaluations_go_on_beside_a_training_job(root, kept, capsys)
         assert main(["memory", "list", str(out)]) == 0
 
 
-def test_an_experiments_folder_says_who_holds_it(tmp_path):
-    from ockham.experiment.work import LOCK, alone
-
+@pytest.mark.parametrize("verb", ["ab", "tune"])
+def test_an_experiments_folder_says_who_holds_it(tmp_path, verb):
+    work, tune, search = (importlib.import_module(f"ockham.experiment.{name}") for name in ("work", "tune", "search"))
+    alone, name = (work.alone, work.LOCK) if verb == "ab" else (tune.alone, search.LOCK)
+    module = "work" if verb == "ab" else "tune"
     code = (
-        "import time; from pathlib import Path; from ockham.experiment.work import alone\n"
+        f"import time; from pathlib import Path; from ockham.experiment.{module} import alone\n"
         f"lock = alone(Path({str(tmp_path)!r})); print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     try:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(WorldError, match=rf"another ockham ab is at work in .* \(pid {holder.pid}\)"):
+        with pytest.raises(WorldError, match=rf"another ockham {verb} is at work in .* \(pid {holder.pid}\)"):
             alone(tmp_path)
     finally:
         holder.kill()
         holder.communicate()
     with alone(tmp_path):
-        assert (tmp_path / LOCK).is_file()
-    assert not (tmp_path / LOCK).exists()
+        assert (tmp_path / name).is_file()
+    assert not (tmp_path / name).exists()

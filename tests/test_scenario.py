@@ -19,7 +19,7 @@ from ockham.arguments import DEBUG
 from ockham.commands.ab import given
 from ockham.configuration.files import ROOT
 from ockham.data import open_corpus
-from ockham.errors import ConfigError, CorpusError, PresetError, UsageError, WorldError
+from ockham.errors import ConfigError, CorpusError, PresetError, UsageError
 from ockham.experiment import ab as subject
 from ockham.experiment import ab_page, retention, scenario_page, variants
 from ockham.experiment.corpora import prepare
@@ -28,7 +28,7 @@ from ockham.experiment.matrix import figures_of
 from ockham.experiment.scenario import Scenario, Stage
 from ockham.experiment.scenario_file import read_scenario
 from ockham.experiment.weighed import Weights
-from ockham.experiment.work import ASKED, alone, asked, finished, perform
+from ockham.experiment.work import ASKED, asked, finished, perform
 from ockham.tokenizer import load_tokenizer
 
 TINY = ("config/train_fables.py", "--max_iters=20", "--lr_decay_iters=20", "--batch_size=2", "--block_size=4")
@@ -49,7 +49,7 @@ def test_a_list_of_corpora_is_a_scenario_whose_last_stage_the_variants_train():
 
 def test_the_scenarios_that_are_shipped_can_be_read():
     found = {path.stem: read_scenario(f"scenarios/{path.name}") for path in (ROOT / "scenarios").glob("*.yaml")}
-    assert sorted(found) == ["keep_old", "keep_old_reversed", "noisy", "redundant"]
+    assert sorted(found) == ["keep_old", "keep_old_reversed", "noisy", "redundant", "shuffled"]
     assert all(scenario.name == stem for stem, scenario in found.items())
     there, back = found["keep_old"], found["keep_old_reversed"]
     assert [stage.dataset for stage in back.stages] == [stage.dataset for stage in there.stages][::-1]
@@ -377,13 +377,6 @@ def test_the_runs_can_be_started_by_a_launcher_of_hydras(lab):
 
 
 # locks and going on -----------------------------------------------------------------------------------------------------
-def test_a_second_ab_in_the_same_folder_is_refused(tmp_path):
-    with alone(tmp_path), pytest.raises(WorldError, match="another ockham ab is at work"), alone(tmp_path):
-        pass
-    with alone(tmp_path):
-        pass
-
-
 def job_at(tmp_path, *argv):
     folder = tmp_path / "run"
     return Job("run", folder, ("a.py", *argv, f"--out_dir={folder}", "--overwrite=True"))

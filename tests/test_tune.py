@@ -14,7 +14,7 @@ import configurator
 from ockham import presets
 from ockham.errors import ConfigError, WorldError
 from ockham.experiment.search import Search
-from ockham.experiment.tune import alone, make_plan, tune
+from ockham.experiment.tune import make_plan, tune
 from ockham.experiment.watch import Watch
 
 pytest.importorskip("optuna")
@@ -128,11 +128,6 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "trial_000").mkdir()
     with pytest.raises(ConfigError, match=r"holds other things and no study\.db"):
         tune(options_of(tmp_path), Trainer())
-
-
-def test_two_processes_do_not_share_a_study(tmp_path):
-    with alone(tmp_path / "study"), pytest.raises(WorldError, match="another ockham tune is at work"):
-        tune(options_of(tmp_path / "study"), Trainer())
 
 
 def test_pruning_stops_a_bad_trial(tmp_path):

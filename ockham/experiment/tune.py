@@ -12,6 +12,7 @@ import importlib
 import math
 import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..arguments import DEBUG
@@ -37,9 +38,7 @@ def tune(options: argparse.Namespace, run: Callable[..., Outcome] = run_job) -> 
     if options.name:
         check_name(options.name)
     load_optuna()
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    busy = f"another ockham tune is at work in {plan.folder} (pid {{pid}}); wait for it, or give another --study"
-    with FolderLock(plan.folder, LOCK, busy), Search(plan, run) as search:
+    with alone(plan.folder), Search(plan, run) as search:
         introduce(plan)
         try:
             search.go()
@@ -115,6 +114,13 @@ def value_of(provenance: Any, key: str) -> Any:
     real, index = real_key(key)
     value = provenance.value(f"{real}.name" if real in ("optimizer", "scheduler") else real)
     return value if index is None else value[index]
+
+
+def alone(folder: Path) -> FolderLock:
+    """Hold a study for this process. Raises WorldError while another one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    busy = f"another ockham tune is at work in {folder} (pid {{pid}}); wait for it, or give another --study"
+    return FolderLock(folder, LOCK, busy)
 
 
 # --------------------------------------------------------------------------------------------------------- for the screen
