@@ -43,6 +43,16 @@ def tiny_model():
     return make
 
 
+@pytest.fixture
+def fresh_workers():
+    """joblib's worker processes outlive a test, and stay in the folder where they were started: none from before, none left."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True)
+    yield
+    get_reusable_executor().shutdown(wait=True)
+
+
 def write_corpus(folder: Path, tokens: int = 4000, vocab: int = 20, seed: int = 0) -> Path:
     """A prepared corpus of noisy counting, learnable by a tiny model."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -366,6 +366,7 @@ def test_a_variant_with_other_batches_than_the_stream_is_refused(lab):
         subject.ab(options(lab, f"--scenario={path}", "--presets=none", "--variant", "wide: --batch_size=4"), script=lab[1])
 
 
+@pytest.mark.usefixtures("fresh_workers")
 def test_the_runs_can_be_started_by_a_launcher_of_hydras(lab):
     code, found = experiment(lab, "--scenario=a,b", *KEEP, "--n-seeds=2", "--launcher=joblib", "--jobs=2")
     assert code == 0

@@ -318,6 +318,7 @@ def test_ctrl_c_to_all_of_joblibs_processes_lets_the_jobs_save(script: Path) -> 
     assert all(Path("out", name, "last.pt").exists() for name in statuses())
 
 
+@pytest.mark.usefixtures("fresh_workers")
 def test_joblibs_jobs_are_recorded_as_others_are(script: Path) -> None:
     assert run(script, "-m", "dataset=good,kill,fail", JOBLIB, "hydra.launcher.n_jobs=2") == 1
     assert list(statuses().values()) == ["done", "killed by SIGKILL", "failed"]
