@@ -96,6 +96,8 @@ def build_rows(
     `generate` samples from the model as it is now; `load` gives the model of a run or checkpoint. At a run's beginning the store
     is made and written to out_dir.
     """
+    if config.eval_only:  # which writes nothing
+        return ReplayedRows(source)
     ranks, folder = learner.ranks, Path(config.out_dir)
     sequences = source.batch_size * ranks.world  # of one forward
     windows = reference = None

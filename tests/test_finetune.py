@@ -92,6 +92,12 @@ def test_a_lost_store_stops_a_run_that_goes_on(base, tmp_path, monkeypatch, caps
     assert "replay.npy is missing" in capsys.readouterr().err
 
 
+def test_evaluating_generates_nothing(base, tmp_path):
+    run, other = base
+    assert train(other, tmp_path / "out", f"--init_from={run}", "--preset=finetune_keep", "--eval_only=True") == 0
+    assert not (tmp_path / "out").exists()
+
+
 def test_generated_replay_from_scratch_says_what_to_give(corpus, tmp_path, capsys):
     assert train(corpus, tmp_path / "out", "--replay.fraction=0.5") == 2
     assert "--replay.corpus=NAME" in capsys.readouterr().err
