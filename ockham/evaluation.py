@@ -72,6 +72,17 @@ def mean_loss(
     return sum(part for part, _ in counts) / max(1, tokens), tokens
 
 
+def windows_at_once(vocab_size: int, block_size: int) -> int:
+    """How many windows a forward-only batch may have, so that its tokens and logits stay few; 0 where one is too many."""
+    return min(EVAL_TOKENS, EVAL_LOGITS // vocab_size) // block_size
+
+
+def whole_val_loss(model: torch.nn.Module, corpus: Corpus, block_size: int, ranks: Ranks) -> float:
+    """The mean loss over the whole val split, nats/token, in float32; the model is on the ranks' device."""
+    windows = sweep(corpus.val, block_size, max(1, windows_at_once(corpus.vocab_size, block_size)))
+    return mean_loss(model, windows, Precision(ranks.device.type), ranks)[0]
+
+
 @dataclass(frozen=True)
 class Evaluator:
     """Evaluates a model on a corpus's two splits. The training split is seen through a fixed subset as large as val."""
@@ -115,7 +126,7 @@ class Evaluator:
         return None if self.ranks.any(self.interrupted()) else sums.result(self.ranks)
 
     def _swept(self, file: TokenFile, cap: int) -> Iterable[torch.Tensor]:
-        affordable = min(EVAL_TOKENS, EVAL_LOGITS // self.corpus.vocab_size) // self.block_size
+        affordable = windows_at_once(self.corpus.vocab_size, self.block_size)
         return sweep(file, self.block_size, max(self.batch_size, affordable), cap, self.ranks.rank, self.ranks.world)
 
     def _sampled(self, file: TokenFile, step: int) -> Iterable[torch.Tensor]:

@@ -18,12 +18,11 @@ import torch
 from .. import checkpoint
 from ..audit.place import own_json
 from ..audit.record import read_records
-from ..data import DATA, EVAL_LOGITS, EVAL_TOKENS, Corpus, open_corpus, sweep
+from ..data import DATA, Corpus, open_corpus
 from ..distributed import Ranks, pick_device
 from ..errors import CheckpointError, ConfigError, CorpusError, OckhamError, UsageError, WorldError
-from ..evaluation import mean_loss
+from ..evaluation import whole_val_loss
 from ..files import write_text
-from ..precision import Precision
 from .kept import for_inference
 from .weighed import Weights
 
@@ -235,17 +234,11 @@ def trace(line: Line, alphas: Sequence[float], old: Corpus, new: Corpus, device:
     points = []
     for alpha in sorted({0.0, *alphas, 1.0}):
         line.go_to(alpha)
-        losses = [val_loss(line.model, corpus, line.state["model_args"]["block_size"], ranks) for corpus in (old, new)]
+        losses = [whole_val_loss(line.model, corpus, line.state["model_args"]["block_size"], ranks) for corpus in (old, new)]
         if not all(math.isfinite(loss) for loss in losses):
             raise WorldError(f"{line.run}: at α = {alpha:g} the loss is not finite, old {losses[0]}, new {losses[1]}")
         points.append(Point(alpha, *losses))
     return points
-
-
-def val_loss(model: torch.nn.Module, corpus: Corpus, block_size: int, ranks: Ranks) -> float:
-    """The mean loss over the whole val split, nats/token."""
-    together = max(1, min(EVAL_TOKENS, EVAL_LOGITS // corpus.vocab_size) // block_size)
-    return mean_loss(model, sweep(corpus.val, block_size, together), Precision(ranks.device.type), ranks)[0]
 
 
 # ------------------------------------------------------------------------------------------------------------ what is kept

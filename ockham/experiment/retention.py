@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 
-from ..data import EVAL_LOGITS, EVAL_TOKENS, Corpus, open_corpus, sweep
+from ..data import Corpus, open_corpus
 from ..distributed import Ranks
 from ..errors import CheckpointError
-from ..evaluation import mean_loss
+from ..evaluation import whole_val_loss
 from ..files import write_text
-from ..precision import Precision
 from ..sources import sha256_of
 from .ab_plan import Plan
 from .ab_runs import Ended
@@ -102,10 +101,7 @@ def val_loss(weights: Weights, corpus: Corpus) -> float:
     """The loss of a checkpoint on a whole val split, nats/token, in float32, on the accelerator where there is one."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     model, place = weights.model, device or torch.device("cpu")
-    block_size = model.config.block_size
-    rows = max(1, min(EVAL_TOKENS, EVAL_LOGITS // corpus.vocab_size) // block_size)
-    loss, _ = mean_loss(model.to(place), sweep(corpus.val, block_size, rows), Precision(place.type), Ranks(place))
-    return loss
+    return whole_val_loss(model.to(place), corpus, model.config.block_size, Ranks(place))
 
 
 def drift_between(after: Weights, before: Weights) -> float:
