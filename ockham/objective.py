@@ -17,6 +17,7 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from .anchor import Anchor
+from .distributed import Ranks
 from .errors import ConfigError
 from .ledger import Ledger
 from .precision import Precision
@@ -84,6 +85,7 @@ class Objective:
     anchor: Anchor
     ledger: Ledger
     precision: Precision
+    ranks: Ranks
     replay_ce: float = 1.0
     replay_kl: float = 0.0
     needs_rows: bool = False
@@ -109,8 +111,8 @@ class Objective:
         if scored.losses is None:
             self.ledger.backward()
             return scored.mean
-        weights, share = scored.weights, 1.0
-        if weights is not None and (share := float((weights != 0).double().mean())) < CHEAPER:
+        weights, share, size = scored.weights, 1.0, len(scored.rows.x)
+        if weights is not None and (share := self._share(weights != 0, size)) < CHEAPER:
             scored = self._forward_chosen(scored, share)
             weights = scored.weights
         else:
@@ -119,8 +121,10 @@ class Objective:
         assert scored.losses is not None
         ce, kl = self._coefficients(scored, lambda_ockham)
         terms = ce * scored.losses
-        if bool((asked := kl != 0).any()):
-            terms = terms + kl * self._divergence(scored, asked, share)
+        if self._has_kl(scored, lambda_ockham):
+            self.ledger.forward(self._share(asked := kl != 0, size))
+            if bool(asked.any()):
+                terms = terms + kl * self._divergence(scored, asked)
         if weights is None:
             return terms.mean()
         return (weights * terms).sum() / scored.weight_sum if scored.weight_sum else terms.sum() * 0.0
@@ -128,12 +132,12 @@ class Objective:
     def _forward_chosen(self, scored: Scored, share: float) -> Scored:
         """A new forward of the sequences with a weight; the first one's graph is dropped."""
         assert scored.weights is not None
+        self.ledger.forward(share)
         chosen = scored.weights != 0
         rows, weights = scored.rows.chosen(chosen), scored.weights[chosen]
         if not len(rows.x):
             empty = scored.logits.detach()[:0] if scored.logits is not None else None
             return Scored(rows, scored.mean.detach(), empty, scored.mean.detach().new_zeros(0), None, weights, scored.weight_sum)
-        self.ledger.forward(share)
         with self.precision.autocast():
             logits, mean = self.model(rows.x, rows.y)
         return Scored(rows, mean, logits, sequence_losses(logits, rows.y), None, weights, scored.weight_sum)
@@ -151,11 +155,19 @@ class Objective:
             kl[replayed] = self.replay_kl if self.anchor.in_force else 0.0
         return ce, kl
 
-    def _divergence(self, scored: Scored, asked: torch.Tensor, share: float) -> torch.Tensor:
+    def _has_kl(self, scored: Scored, lambda_ockham: float) -> bool:
+        """Whether some rank may have sequences with a KL to the anchor; the same on every rank."""
+        is_replayed = scored.rows.replayed is not None and bool(self.replay_kl) and self.anchor.in_force
+        return is_replayed or bool(self._batch_kl(lambda_ockham))
+
+    def _share(self, which: torch.Tensor, size: int) -> float:
+        """How many sequences of `size` a rank, mean over the ranks: all charge the same, as schedules and max_units go by it."""
+        return self.ranks.mean(which.double().sum(), size)
+
+    def _divergence(self, scored: Scored, asked: torch.Tensor) -> torch.Tensor:
         """KL(anchor‖model) of the sequences asked for, 0 for the others: (B,) nats/token."""
         assert scored.logits is not None
         assert scored.losses is not None
-        self.ledger.forward(share * float(asked.double().mean()))
         theirs = self._anchor_logits(scored.rows.x[asked], scored.rows.y[asked])
         found = divergence(theirs, scored.logits[asked])
         return torch.zeros_like(scored.losses).masked_scatter(asked, found.to(scored.losses.dtype))

@@ -31,7 +31,7 @@ CHOOSING = ({"type": "SequenceGatePlugin", "name": "sequence_gate", "params": {"
 
 
 def train(corpus, ranks: Ranks, rows: int, micro_steps: int, rack=RACK):
-    """50 float64 steps under the rack: (weights, decisions, this rank's own losses)."""
+    """50 float64 steps under the rack: (weights, decisions and what they cost, this rank's own losses)."""
     from model import GPT, GPTConfig
 
     torch.set_num_threads(1)
@@ -54,7 +54,7 @@ def train(corpus, ranks: Ranks, rows: int, micro_steps: int, rack=RACK):
     decisions = []
     for step in range(STEPS):
         ctx = learner.step([source.batch(step, m) for m in range(micro_steps)])
-        decisions.append((ctx.updated, ctx.verdicts, ctx.reason_code, ctx.consolidation_cause))
+        decisions.append((ctx.updated, ctx.verdicts, ctx.reason_code, ctx.consolidation_cause, round(learner.ledger.units, 9)))
     return [p.detach() for p in learner.parameters], decisions, own
 
 
