@@ -203,13 +203,18 @@ class OckhamLearner:
         scored.weights, scored.weight_sum = weights, sum(flat) / self.ranks.world + replayed
 
     def _global_losses(self, scored: Scored) -> Losses:
-        """What the gate judges, over all ranks: the mean loss of the new sequences, and what a reference has on them."""
+        """What the gate judges, over all ranks: the mean loss of the new sequences, and what a reference has on them.
+
+        Where all sequences are replayed, as may be in a batch of one, it is their loss.
+        """
         if scored.losses is None and self.ranks.world == 1:
             return Losses(float(scored.mean.detach()), None)
-        task = self.ranks.mean(*scored.task())
+        new = scored.is_new
+        if scored.rows.replayed is not None and not self.ranks.any(bool(new.any())):
+            new = torch.ones_like(new)
+        task = self.ranks.mean(*scored.task(new))
         if scored.reference is None:
             return Losses(task, None)
-        new = scored.is_new
         return Losses(task, self.ranks.mean(scored.reference.double()[new].sum(), float(new.sum())))
 
     def _no_sync(self) -> AbstractContextManager[Any]:

@@ -63,11 +63,10 @@ class Scored:
         """Whether no sequence of any rank has a weight."""
         return self.weights is not None and not self.weight_sum
 
-    def task(self) -> tuple[torch.Tensor, int]:
-        """Sum over the new sequences' tokens of the task loss, and how many tokens: what is averaged over ranks."""
+    def task(self, new: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """Sum over the tokens of the sequences `new`, (B,) bool, of the task loss, and how many: what is averaged over ranks."""
         if self.losses is None or self.rows.replayed is None:
             return self.mean.detach().double() * self.rows.y.numel(), self.rows.y.numel()
-        new = self.is_new
         length = self.rows.y.shape[1]
         return self.losses.detach().double()[new].sum() * length, int(new.sum()) * length
 

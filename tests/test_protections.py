@@ -251,3 +251,12 @@ def test_replayed_sequences_have_their_own_two_weights():
         assert torch.allclose(model.theta.detach(), new - step, atol=1e-6)
         assert ctx.task_loss == pytest.approx(-p[0, 1].log().item(), rel=1e-5), "the task loss is that of the new sequences"
         assert learner.ledger.units == 3 + 0.5 * bool(kl)
+
+
+def test_a_batch_of_replayed_sequences_alone_is_learned_and_judged_by_their_loss():
+    old = torch.randn(3, 3, generator=torch.Generator().manual_seed(1))
+    model = Table(old)
+    learner = OckhamLearner(model, torch.optim.SGD(model.parameters(), lr=1.0), PluginHost([]), lambda_ockham=0.0)
+    ctx = learner.step(Rows(torch.tensor([[1]]), torch.tensor([[2]]), torch.tensor([True])))
+    assert ctx.updated
+    assert ctx.task_loss == pytest.approx(-old.log_softmax(-1)[1, 2].item(), rel=1e-5)

@@ -32,6 +32,11 @@ def test_losses_that_are_not_finite_choose_nothing():
     assert SequenceGatePlugin().weigh([1.0, math.nan]) == [1, 1]
 
 
+def test_without_new_sequences_there_is_nothing_to_weigh():
+    for mode in ("select", "soft", "random"):
+        assert SequenceGatePlugin(mode=mode).weigh([]) == []
+
+
 def learner_of(model, plugin, **options):
     return OckhamLearner(
         model, torch.optim.SGD(model.parameters(), lr=0.1), PluginHost([plugin]), lambda_ockham=0.0, clip_grad_norm=0, **options

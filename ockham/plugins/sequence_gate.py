@@ -51,7 +51,7 @@ class SequenceGatePlugin(SeededPlugin):
 
     def weigh(self, surprise: Sequence[float]) -> list[float]:
         """The weight of each sequence. The learner calls this for every batch and micro-batch."""
-        if not all(map(math.isfinite, surprise)):
+        if not surprise or not all(map(math.isfinite, surprise)):  # none where all sequences are replayed
             return [1.0] * len(surprise)
         judged = [self.random.random() for _ in surprise] if self.mode == "random" else surprise
         weights = self._soft(judged) if self.mode == "soft" else self._chosen(judged)
