@@ -135,12 +135,34 @@ def test_accumulated_units_are_paid_back_in_shorter_iterations():
     assert (config.max_iters, config.warmup_steps) == (50, 5)  # 12 units an iteration
 
 
+def test_a_shorter_run_is_as_long_as_the_units_pay_for_where_the_baseline_costs_more_than_learning():
+    base = ["config/train_fables.py", "--max_iters=100"]
+    config = configurator.resolve(shorter(base, ("--preset=none",), 200.0, configurator.resolve, each=4.0)).config
+    assert config.max_iters == 50  # a third of a forward and a backward more, as an anchor's outputs cost: not 67
+
+
+def test_the_baselines_own_units_decide_how_long_a_shorter_run_is(tmp_path):
+    costly = job_scripts.ab_stand_in(tmp_path)
+    costly.write_text(costly.read_text().replace("units = iters *", "units = (1 + (preset == 'none')) * iters *"))
+    subject.ab(options(tmp_path, "--presets=none,balanced", "--n-seeds=1"), script=costly)
+    assert configurator.resolve(calls(tmp_path, "balanced+shorter_seed1")[0]).config.max_iters == 33  # 200 units, 6 an iteration
+
+
 def test_a_second_gate_is_switched_off_in_the_control(tmp_path):
     config = configurator.resolve(["config/train_fables.py", "--preset=balanced"]).config
     second = {**config.rack[0], "name": "other"}
-    path = random_skip(dataclasses.replace(config, rack=(*config.rack, second)), "gate", 0.25, tmp_path, "x")
+    path = random_skip(dataclasses.replace(config, rack=(*config.rack, second)), 0.25, tmp_path, "x")
     rack = yaml.safe_load(path.read_text())["rack"]
     assert [(s["type"], s["enabled"]) for s in (rack[0], rack[-1])] == [("RandomSkipPlugin", True), ("OckhamGatePlugin", False)]
+
+
+def test_a_gate_behind_one_of_sequences_draws_lots_too(tmp_path):
+    config = configurator.resolve(["config/train_fables.py", "--preset=balanced"]).config
+    sequences = configurator.resolve(["--preset=sequences"]).config.rack[0]
+    path = random_skip(dataclasses.replace(config, rack=(sequences, *config.rack)), 0.25, tmp_path, "x")
+    first, second = yaml.safe_load(path.read_text())["rack"][:2]
+    assert first["params"]["mode"] == "random"
+    assert (second["type"], second["enabled"], second["params"]["update_rate"]) == ("RandomSkipPlugin", True, 0.25)
 
 
 # the verdicts -----------------------------------------------------------------------------------------------------------
@@ -152,7 +174,7 @@ def test_a_plugin_that_chooses_sequences_has_controls_too(tmp_path):
     )
     assert [control.name for control in variants.controls(chooses)] == ["sequences+random", "sequences+shorter"]
     assert variants.controls(weighs) == [], "it leaves nothing out, so its units are those of plain training"
-    path = random_skip(config, "sequence_gate", 1.0, tmp_path, "control")
+    path = random_skip(config, 1.0, tmp_path, "control")
     (spec,) = configurator.resolve([str(path)]).config.rack
     assert (spec["type"], spec["params"]["mode"], spec["params"]["share"]) == ("SequenceGatePlugin", "random", 0.5)
 

@@ -347,13 +347,14 @@ HOW_TO_READ = (
     "<b>Val loss</b>: how badly the model predicts text that it has not learned, in nats a token, over the whole val split at "
     "the end of the run; lower is better. <b>Compute unit</b>: one forward of a batch; its backward costs two, so a learned "
     "batch costs 3 and a skipped one 1.",
-    "<b>Difference</b>: the variant's val loss minus that of what it is held against; below 0 the variant is better. The "
-    "interval is Student's t for the mean of the paired differences. <b>p (Holm)</b>: of the paired t test, corrected for the "
-    "number of comparisons on this page; * marks those below 0.05. <b>p (signs)</b>: of the exact sign-flip test, which "
-    "assumes no normal distribution; not corrected. <b>80 % power from</b>: the smallest true difference that so many seeds "
-    "find in 80 of 100 experiments (one test at 0.05); a smaller one may well be there and not be seen.",
-    "<b>Controls</b>: a variant that skips batches saves compute. To be worth it, it has to beat two others: skipping as many "
-    "batches at random (NAME+random), and a shorter plain run that costs as much (NAME+shorter).",
+    "<b>Difference</b>: the variant's figure (in the column <b>of</b>) minus that of what it is held against, in nats a token; "
+    "below 0 the variant is better. The interval is Student's t for the mean of the paired differences. <b>p (Holm)</b>: of "
+    "the paired t test, corrected for the number of comparisons on this page; * marks those below 0.05. <b>p (signs)</b>: of "
+    "the exact sign-flip test, which assumes no normal distribution; not corrected. <b>80 % power from</b>: the smallest true "
+    "difference that so many seeds find in 80 of 100 experiments, as one of all the comparisons that have a verdict; a smaller "
+    "one may well be there and not be seen.",
+    "<b>Controls</b>: a variant that skips batches, or sequences inside them, saves compute. To be worth it, it has to beat two "
+    "others: leaving out as many by lot (NAME+random), and a shorter plain run that costs as much (NAME+shorter).",
 )
 
 

@@ -42,7 +42,7 @@ class Plan:
 def described(plan: Plan, variant: Variant) -> str:
     """A variant in words."""
     if variant.kind == RANDOM:
-        return f"control of {variant.parent}: the same, but skips as many batches at random"
+        return f"control of {variant.parent}: the same, but leaves out as many batches or sequences by lot"
     if variant.config is None:
         return f"control of {variant.parent}: {plain_args(plan)[0]}, shortened to the same compute units, its schedule squeezed"
     if variant.parent:

@@ -103,13 +103,22 @@ def control_jobs(plan: Plan, runs: Runs, resolve: Resolve) -> dict[tuple[str, in
             rate, units = figure(outcome, "update_rate"), figure(outcome, "compute_units")
             if control.kind == RANDOM and rate is not None:
                 name = f"{control.name}_seed{seed}"
-                argv = [str(random_skip(gated.config, gated.gate, rate, plan.folder / "configs", name))]
+                argv = [str(random_skip(gated.config, rate, plan.folder / "configs", name))]
             elif control.kind != RANDOM and units is not None:
-                argv = shorter(plan.argv, plain_args(plan)[1], units, resolve)
+                argv = shorter(plan.argv, plain_args(plan)[1], units, resolve, units_of_an_iteration(plan, runs, seed))
             else:
                 continue
             jobs[control.name, seed] = job_of(plan, control, seed, argv)
     return jobs
+
+
+def units_of_an_iteration(plan: Plan, runs: Runs, seed: int) -> float | None:
+    """What the baseline's run has paid for each, where that is plain training: replay or an anchor may cost something, too."""
+    outcome = None if plan[plan.baseline].gate else runs.get((plan.baseline, seed))
+    if outcome is None or not is_done(outcome):
+        return None
+    units, iters = figure(outcome, "compute_units"), figure(outcome, "iters")
+    return units / iters if units and iters else None
 
 
 def run_all(plan: Plan, run: Run, script: Path, resolve: Resolve) -> Ended:

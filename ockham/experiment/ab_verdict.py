@@ -17,7 +17,7 @@ VAL_LOSS = "val loss"
 
 SETTINGS = {  # what a variant is held against -> in words
     "baseline": "the baseline",
-    RANDOM: "the same run that skips as many batches at random",
+    RANDOM: "the same run that leaves out as many by lot",
     SHORTER: "a shorter plain run of the same compute units",
     ABLATION: "the whole rack",
 }

@@ -216,17 +216,18 @@ def controls(variant: Variant) -> list[Variant]:
 # ------------------------------------------------------------------------------------------------------------- the controls
 
 
-def random_skip(config: RunConfig, gate: str, update_rate: float, folder: Path, name: str) -> Path:
-    """Write a whole config that is the gated one but for its gate, which skips at random at the rate measured, or chooses as many
-    sequences by lot; its path.
+def random_skip(config: RunConfig, update_rate: float, folder: Path, name: str) -> Path:
+    """Write a whole config that is the gated one but for its gates: that of batches skips at random at the rate measured, that of
+    sequences chooses as many by lot; its path.
 
     The file's name holds a hash of its content, so that a command line that names it says all.
     """
     rack = []
+    gate = next((spec for spec in config.rack if spec["type"] in GATES and spec.get("enabled", True)), None)
     for spec in config.rack:
-        if spec["name"] == gate and spec["type"] == SEQUENCES:
+        if spec["type"] == SEQUENCES and leaves_out(spec):
             spec = {**spec, "params": {**spec["params"], "mode": "random", "surprise": "loss"}}
-        elif spec["name"] == gate:
+        elif spec is gate:
             spec = {**spec, "type": "RandomSkipPlugin", "params": {"update_rate": round(update_rate, 6), "seed": None}}
         elif spec["type"] in GATES:
             spec = {**spec, "enabled": False}
@@ -240,11 +241,16 @@ def random_skip(config: RunConfig, gate: str, update_rate: float, folder: Path, 
     return path
 
 
-def shorter(base: Sequence[str], plain_run: Sequence[str], units: float, resolve: Resolve) -> list[str]:
-    """The command line of a plain run that costs `units`, its schedule squeezed so that it ends decayed."""
+def shorter(
+    base: Sequence[str], plain_run: Sequence[str], units: float, resolve: Resolve, each: float | None = None
+) -> list[str]:
+    """The command line of a plain run that costs `units`, its schedule squeezed so that it ends decayed.
+
+    `each`: units of one of its iterations, where they were measured; else a forward and a backward of every micro-batch.
+    """
     command = command_of(base, plain_run)
     config: RunConfig = resolve(command).config
-    iters = max(1, round(units / ((FORWARD + BACKWARD) * config.optimizer.accumulate_steps)))
+    iters = max(1, round(units / (each or (FORWARD + BACKWARD) * config.optimizer.accumulate_steps)))
     warmup = round(config.warmup_steps * iters / max(1, config.max_iters))
     length = (f"--max_iters={iters}", f"--lr_decay_iters={iters}", f"--warmup_iters={warmup}")
     return command_of(command, length)
