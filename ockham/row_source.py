@@ -121,19 +121,11 @@ def check_rows(config: RunConfig, corpus: Corpus, host: PluginHost, saved: Mappi
     `saved` is what a resume goes on from. Raises ConfigError, CorpusError; CheckpointError when a run that goes on has lost its
     store.
     """
-    is_new, store = config.init_from == "scratch", Path(config.out_dir) / FILE
+    store = Path(config.out_dir) / FILE
     has_learned = saved is not None and saved["learner"]["counters"]["iter_num"] > 0
     if wants_store(config) and has_learned and not store.is_file():
         raise CheckpointError(f"{store} is missing: the windows that this run replays; it cannot go on without them")
-    if config.replay.fraction and config.replay.corpus is None and is_new:
-        raise ConfigError(
-            "replay.fraction without replay.corpus replays text of the model as it is brought in, but init_from is scratch; "
-            "give --replay.corpus=NAME, or begin from weights (--init_from=RUN)"
-        )
-    if host.needs_reference and config.reference == "none" and is_new:
-        raise ConfigError(
-            "a gate of surprise=excess has nothing to compare with: give --reference=RUN, or begin from weights (--init_from=RUN)"
-        )
+    check_beginning(config, host.needs_reference)
     for other in _old_corpora(config, corpus) if wants_store(config) else ():
         if other.vocabulary != corpus.vocabulary:
             raise CorpusError(
@@ -141,6 +133,21 @@ def check_rows(config: RunConfig, corpus: Corpus, host: PluginHost, saved: Mappi
                 f"with --vocab of the other"
             )
         other.check_length(config.block_size)
+
+
+def check_beginning(config: RunConfig, needs_reference: bool) -> None:
+    """Raises ConfigError where a run from scratch asks for what only brought-in weights have."""
+    if config.init_from != "scratch":
+        return
+    if config.replay.fraction and config.replay.corpus is None:
+        raise ConfigError(
+            "replay.fraction without replay.corpus replays text of the model as it is brought in, but init_from is scratch; "
+            "give --replay.corpus=NAME, or begin from weights (--init_from=RUN)"
+        )
+    if needs_reference and config.reference == "none":
+        raise ConfigError(
+            "a gate of surprise=excess has nothing to compare with: give --reference=RUN, or begin from weights (--init_from=RUN)"
+        )
 
 
 def wants_store(config: RunConfig) -> bool:

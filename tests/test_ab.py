@@ -278,6 +278,20 @@ def test_what_is_done_with_the_same_arguments_is_left_as_it_is(tmp_path, capsys)
     assert len(calls(tmp_path, "none_seed1")) == 2
 
 
+def test_what_another_experiment_left_is_replaced_but_not_in_silence(tmp_path, capsys):
+    experiment(tmp_path, "--presets=none,balanced", "--n-seeds=1", "--no-controls")
+    capsys.readouterr()
+    experiment(tmp_path, "--presets=none,balanced", "--n-seeds=1", "--no-controls", "--batch_size=2")
+    assert "2 finished runs in" in (said := capsys.readouterr().out)
+    assert "another --out DIR keeps what is there" in said
+
+
+def test_a_file_is_no_place_for_an_experiment(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(UsageError, match="is a file, and an experiment needs a folder"):
+        subject.ab(options(tmp_path, "--presets=none,balanced"))
+
+
 def test_a_failed_run_is_tried_again(tmp_path):
     argv = ("--presets=none,balanced", "--seeds=1")
     assert experiment(tmp_path, *argv, failing="balanced_seed1")[0] == 1
@@ -357,6 +371,9 @@ def test_a_gated_baseline_is_held_against_plain_training(tmp_path):
         (["--presets=none,balanced", "--init_from=resume"], ConfigError, "the runs are new ones"),
         (["--presets=none", "--variant", "a: --out_dir=x"], ConfigError, "variant a.*--out=DIR"),
         (["--presets=none", "--variant", "no colon"], UsageError, "'NAME: --key=value"),
+        (["--presets=none,finetune_keep"], ConfigError, "variant finetune_keep: .*init_from is scratch"),
+        (["--presets=none,finetune_replay", "--replay.corpus=fabels"], CorpusError, r"variant .*'fabels' .did you mean fables"),
+        (["--presets=none", "--variant", "x: --preset=sequences rack.sequence_gate.surprise=excess"], ConfigError, "--reference"),
         (["--presets=none", "--variant", "a: --n_leyer=2"], ConfigError, r"variant a: .*did you mean .*n_layer"),
     ],
 )  # fmt: skip

@@ -349,6 +349,7 @@ def test_another_first_stage_trains_the_second_anew(lab):
         (["--scenario=a,b", "--presets=none", "--variant", "x: --dataset=a"], ConfigError, "variant x.*sets dataset itself"),
         (["--scenario=a,,b", *KEEP], ConfigError, "separated by commas"),
         (["--scenario=a,c", *KEEP], CorpusError, "no corpus 'c'"),
+        (["--scenario=a,b", "--presets=none", "--variant", "x: --replay.fraction=0.1 --replay.corpus=c"], CorpusError, "'c'"),
         (["--scenario=a,b", *KEEP, "--launcher=jolib"], ConfigError, r"did you mean joblib\?"),
         (["--scenario=a,b", *KEEP, "hydra.launcher.n_jobs=2"], ConfigError, "give --launcher NAME"),
     ],
@@ -357,6 +358,13 @@ def test_what_cannot_be_is_told_before_anything_runs(lab, argv, error, said):
     with pytest.raises(error, match=said):
         subject.ab(options(lab, *argv), script=lab[1])
     assert not (lab[0] / "out").exists()
+
+
+def test_a_variant_that_cannot_begin_its_own_first_stage_is_told(lab):
+    path = lab[0] / "s.yaml"
+    path.write_text("stages:\n- {dataset: a, shared: false}\n- {dataset: b}")
+    with pytest.raises(ConfigError, match=r"variant finetune_keep: .*init_from is scratch"):
+        subject.ab(options(lab, f"--scenario={path}", "--presets=none,finetune_keep"), script=lab[1])
 
 
 def test_a_variant_with_other_batches_than_the_stream_is_refused(lab):

@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..arguments import DEBUG
 from ..config import LARGEST_SEED
 from ..configuration.files import ROOT
-from ..errors import ConfigError, UsageError, nearest
+from ..errors import UsageError, nearest
+from .ab_checks import check_corpora, check_stages
 from .ab_estimate import estimate
 from .ab_plan import Plan, described
 from .ab_runs import run_all
@@ -29,7 +30,7 @@ from .scenario_file import read_scenario
 from .stages import Course, make_course
 from .statistics import FEWEST
 from .sweep import say
-from .variants import Resolve, Variant, ablations, asked_for, base_argv, check_corpus, controls, resolved
+from .variants import Resolve, Variant, ablations, asked_for, base_argv, controls, resolved
 from .work import Run, alone
 
 FIRST_SEED = 1  # of those that nobody named
@@ -130,20 +131,8 @@ def variants_of(options: argparse.Namespace, argv: Sequence[str], course: Course
     if course is None:
         check_corpora(asked)
     else:
-        check_stages(course, asked, resolve)
+        check_stages(course, asked, resolve, FIRST_SEED)
     return asked
-
-
-def check_stages(course: Course, variants: Iterable[Variant], resolve: Resolve) -> None:
-    """Raises UsageError where a variant cannot train one of the stages that it trains itself."""
-    for variant in variants:
-        for number, stage in enumerate(course.scenario.stages):
-            if number == course.last and variant.config:
-                course.check(number, variant.config, f"variant {variant.name}")
-            elif not stage.is_shared:
-                again = resolved(variant, course.argv(number), resolve)
-                assert again.config is not None
-                course.check(number, again.config, f"variant {variant.name}, stage {number + 1}")
 
 
 def baseline_of(name: str | None, asked: Sequence[Variant]) -> str:
@@ -152,15 +141,6 @@ def baseline_of(name: str | None, asked: Sequence[Variant]) -> str:
     if name is not None and name not in names:
         raise UsageError(f"--baseline must be one of the variants {', '.join(names)}, got {name!r}{nearest(name, names)}")
     return name or names[0]
-
-
-def check_corpora(variants: Iterable[Variant]) -> None:
-    """Raises CorpusError for the first data set that is not there, ConfigError where a variant sets an experiment's key."""
-    for variant in variants:
-        if variant.config is not None:
-            if variant.config.epochs or variant.config.eval_only:
-                raise ConfigError(f"variant {variant.name}: ab counts iterations; give max_iters in place of epochs or eval_only")
-            check_corpus(variant.config)
 
 
 def seeds_of(text: str | None, n: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from .ab_runs import first_jobs, planned_stage_jobs
 from .jobs import Job
 from .sweep import say
 from .variants import Variant, command_of
-from .work import Run, finished
+from .work import Run, finished, is_of_another
 
 TRIED = 20  # iterations that are timed beforehand
 
@@ -25,6 +25,11 @@ def estimate(plan: Plan, run: Run, script: Path, shows_commands: bool) -> None:
     if shows_commands:
         for job in jobs:
             say(f"{job.name}: train {shlex.join(job.argv)}" + " (done before)" * (finished(job) is not None))
+    if others := sum(map(is_of_another, jobs)):
+        say(
+            f"{others} finished run{'s' * (others > 1)} in {plan.folder} had other arguments, weights or data, and will be "
+            "replaced; another --out DIR keeps what is there"
+        )
     pending = [plan[name] for (name, _), job in first_jobs(plan).items() if finished(job) is None]
     pending_stages = [iters for job, iters in before.items() if finished(job) is None]
     controls = len(plan.last) * len(plan.seeds)

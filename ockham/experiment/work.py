@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configuration.files import ROOT
+from ..errors import UsageError
 from ..files import write_text
 from ..lock import FolderLock
 from ..sources import sha256_of
@@ -22,7 +23,9 @@ Run = Callable[..., Outcome]
 
 
 def alone(folder: Path) -> FolderLock:
-    """Hold an experiment's folder for this process. Raises WorldError while another one does."""
+    """Hold an experiment's folder for this process. Raises UsageError for what is no folder, WorldError while another has it."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, and an experiment needs a folder; give another --out DIR")
     folder.mkdir(parents=True, exist_ok=True)
     busy = f"another ockham ab is at work in {folder} (pid {{pid}}); wait for it, or give another --out"
     return FolderLock(folder, LOCK, busy)
@@ -46,6 +49,12 @@ def finished(job: Job) -> Outcome | None:
         return None
     noted = read_json(job.out_dir / ASKED) or {"argv": list(job.argv)}
     return outcome if noted == asked(job) else None
+
+
+def is_of_another(job: Job) -> bool:
+    """Whether a run lies in the job's folder that ended well, but was asked for otherwise: it will be replaced."""
+    outcome = read_outcome(job.out_dir)
+    return outcome is not None and is_done(outcome) and finished(job) is None
 
 
 def perform(job: Job, watch: Callable[[], bool], run: Run = run_job, script: Path = SCRIPT) -> Outcome:
