@@ -83,6 +83,7 @@ def test_the_scenarios_that_are_shipped_can_be_read():
         ("stages:\n- stream: {kind: noise, from: a, share: 2}", r"in \[0, 1\]"),
         ("stages:\n- stream: {kind: switch, from: a}", "two sources"),
         ("stages:\n- stream: {kind: mixture, from: [a, b], shares: [1]}", "2 numbers above 0"),
+        ("stages:\n- stream: {kind: mixture, from: [a, b], shares: [.inf, 1]}", "2 numbers above 0"),
         ("stages:\n- stream: {kind: shuffled, from: [a, a]}", "given twice"),
         ("stages: [", "not a readable scenario.*mine.yaml"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ def shares_of(document: Document, at: tuple[Any, ...], sources: Sequence[str]) -
     """The shares of a mixture, made to sum to 1; equal ones where none are given."""
     given = document.at((*at, "shares")) if "shares" in document.at(at) else [1.0] * len(sources)
     if not (isinstance(given, list) and len(given) == len(sources)) or not all(
-        isinstance(s, (int, float)) and not isinstance(s, bool) and s > 0 for s in given
+        isinstance(s, (int, float)) and not isinstance(s, bool) and 0 < s < math.inf for s in given
     ):
         document.fail((*at, "shares"), f"shares must be {len(sources)} numbers above 0, one a source, got {given!r}")
     return tuple(share / sum(given) for share in given)
