@@ -175,7 +175,9 @@ def introduce(plan: Plan) -> None:
             f"of the shorter controls is not; --lr_decay_iters={config.max_iters} makes it fair"
         )
     if len(plan.seeds) < FEWEST:
-        say(f"{len(plan.seeds)} seeds are not enough for a verdict, which needs {FEWEST}: differences will be shown without one")
+        n = len(plan.seeds)
+        are = "seed is" if n == 1 else "seeds are"
+        say(f"{n} {are} not enough for a verdict, which needs {FEWEST}: differences will be shown without one")
 
 
 def staged(plan: Plan) -> list[str]:

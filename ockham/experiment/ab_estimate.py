@@ -38,7 +38,7 @@ def estimate(plan: Plan, run: Run, script: Path, shows_commands: bool) -> None:
         say(f"{counted}; all but controls are done")
         return
     if done := len(jobs) - len(pending) - len(pending_stages):
-        counted += f"; {done} are done, and their controls may be"
+        counted += f"; {done} are done" + ", and their controls may be" * bool(controls)
     timed = seconds_of(plan, run, script)
     if timed is None:
         say(f"{counted}; how long they take is not known")

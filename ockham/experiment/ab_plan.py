@@ -6,8 +6,9 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..presets import load_preset
 from .stages import Course
-from .variants import RANDOM, Variant
+from .variants import PRESET, RANDOM, Variant
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ def described(plan: Plan, variant: Variant) -> str:
         return f"control of {variant.parent}: {plain_args(plan)[0]}, shortened to the same compute units, its schedule squeezed"
     if variant.parent:
         return f"{variant.parent} without {variant.name.removeprefix(variant.parent + '-')}"
+    if variant.kind == PRESET:
+        return f"preset {variant.name}: {load_preset(variant.name).description}" if variant.name != "none" else "plain training"
     return f"{variant.kind} {shlex.join(variant.args) or '(the base run itself)'}"
 
 

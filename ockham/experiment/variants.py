@@ -26,6 +26,7 @@ from ..typed import plain, to_mapping
 Resolve = Callable[[list[str]], Any]  # configurator.resolve
 NOT_IN_BASE = ("out_dir", "overwrite", "seed", "dry_run", "eval_only", "max_hours", "epochs")  # the experiment's own
 SEQUENCES = "SequenceGatePlugin"
+PRESET = "preset"
 RANDOM, SHORTER, ABLATION = "random skip", "shorter", "ablation"  # kinds of variants that are made, not asked for
 
 
@@ -163,7 +164,7 @@ def preset_variant(name: str) -> Variant:
     known = ["none", *preset_names()]
     if name not in known:
         raise UsageError(f"--presets: no preset {name!r}{nearest(name, known)}; there are {', '.join(known)}")
-    return Variant(name, "preset", (f"--preset={name}",))
+    return Variant(name, PRESET, (f"--preset={name}",))
 
 
 def policy_variant(name: str) -> Variant:
