@@ -212,6 +212,7 @@ def test_an_anchor_that_has_moved_is_said_to_have(corpora, tuned, tmp_path, caps
         (["--choose=1.5"], 2, "within 0 and 1, got 1.5"),
         (["--choose=best"], 2, "--choose must be mean, or an α"),
         (["--within=-1"], 2, "--within must be 0 or more"),
+        (["--max-loss-new=0"], 2, "--max-loss-new must be over 0"),
         (["--alpha=2"], 2, "got 2"),
         (["--max-loss-new=0.1"], 1, "has a new loss of 0.1000 or less"),
     ],

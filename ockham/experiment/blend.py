@@ -75,6 +75,8 @@ class Rule:
             raise UsageError(f"--choose must be mean, or an α within 0 and 1, got {self.alpha:g}")
         if self.within is not None and not self.within >= 0:
             raise UsageError(f"--within must be 0 or more, got {self.within:g}")
+        if self.max_loss_new is not None and not self.max_loss_new > 0:
+            raise UsageError(f"--max-loss-new must be over 0, got {self.max_loss_new:g}")
 
     def __str__(self) -> str:
         if self.alpha is not None:
