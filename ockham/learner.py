@@ -100,7 +100,7 @@ class OckhamLearner:
         self.ledger = Ledger()
         self.requested = Requested(model, self.parameters, self.ledger, self.ranks, self.precision, probe, seed)
         self.objective = Objective(
-            model, self.requested.module, self.anchor, self.ledger, self.precision, self.ranks, replay_ce, replay_kl
+            model, self.requested.module, self.anchor, self.ledger, self.precision, self.ranks.mean, replay_ce, replay_kl
         )
         self.fisher_batches = fisher_batches
         self.iter_num = 0

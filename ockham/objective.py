@@ -10,6 +10,7 @@ it is. KL to a former self on new data: Li & Hoiem 2016 (Learning without Forget
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,11 +18,11 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from .anchor import Anchor
-from .distributed import Ranks
 from .errors import ConfigError
 from .ledger import Ledger
 from .precision import Precision
 
+Mean = Callable[[torch.Tensor, float], float]  # (total, count) of this rank → Σ total / Σ count over the ranks
 IGNORED = -1  # a target that is not learned
 CHEAPER = 2 / 3  # of a batch: below it a second forward and backward of the chosen sequences costs less than one backward of all
 
@@ -76,7 +77,8 @@ class Objective:
     """Forwards batches and makes the loss of what came out. `module` is the model inside DDP and torch.compile.
 
     `replay_ce` and `replay_kl` weigh the two terms of replayed sequences. `needs_rows` is set where a plugin weighs sequences,
-    `needs_reference` where one compares with a reference loss: the batch's own, else the anchor's, one forward more.
+    `needs_reference` where one compares with a reference loss: the batch's own, else the anchor's, one forward more. `mean` is
+    over all ranks: by it they charge the same.
     """
 
     model: torch.nn.Module
@@ -84,7 +86,7 @@ class Objective:
     anchor: Anchor
     ledger: Ledger
     precision: Precision
-    ranks: Ranks
+    mean: Mean
     replay_ce: float = 1.0
     replay_kl: float = 0.0
     needs_rows: bool = False
@@ -161,7 +163,7 @@ class Objective:
 
     def _share(self, which: torch.Tensor, size: int) -> float:
         """How many sequences of `size` a rank, mean over the ranks: all charge the same, as schedules and max_units go by it."""
-        return self.ranks.mean(which.double().sum(), size)
+        return self.mean(which.double().sum(), size)
 
     def _divergence(self, scored: Scored, asked: torch.Tensor) -> torch.Tensor:
         """KL(anchor‖model) of the sequences asked for, 0 for the others: (B,) nats/token."""

@@ -257,6 +257,8 @@ def chart(plan: Plan, found: dict[str, list[Curves]], which: str, x_label: str, 
         if is_loss and late:  # the first fall would flatten everything else
             margin = 0.1 * (max(late) - min(late)) or 0.1
             axes.set_ylim(min(late) - margin, max(late) + margin)
+        if which == "rate":  # a share: else lines that all lie at 1 get a scale of nothing
+            axes.set_ylim(0, 1.05)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         if late:
