@@ -13,6 +13,7 @@ from .arguments import DEBUG, Parser
 from .audit.command import add_audit
 from .commands.ab import add_ab
 from .commands.bench import add_bench
+from .commands.chat import add_chat
 from .commands.check import add_check
 from .commands.journal import add_journal
 from .commands.memory import add_memory
@@ -37,6 +38,10 @@ commands:
                                                        try the presets on your data for equal compute, and rank them
   ockham ab --presets none,A,B --dataset NAME [FILE ...] [--key=value ...]
                                                        compare on paired seeds, gates beside their controls; ockham ab --help
+  ockham chat [--base NAME] [--state DIR] [KEY=VALUE ...]
+                                                       learns facts as you tell them, and can forget them; ockham chat --help
+  ockham chat --exam FILE [--json OUT] | --replay session.jsonl | --make-base
+                                                       teach and ask a file of facts; tell a session again; make the small base
   ockham memory list|show|best|export|rollback RUN     the states that a run kept; rollback --undo takes the last one back
   ockham memory compare MODEL MODEL ...                models of different sizes by Occam Quotient, with ROI in per cent
   ockham check PRESET                                  what each plugin may change, conflicts, likely mistakes
@@ -124,6 +129,7 @@ def parser() -> Parser:
     add_memory(verbs)
     add_check(verbs)
     add_ab(verbs)
+    add_chat(verbs)
     add_bench(verbs)
     add_journal(verbs)
     add_odr(verbs)

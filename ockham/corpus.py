@@ -25,7 +25,16 @@ from .errors import ConfigError, CorpusError, OckhamError, nearest
 from .files import write_text, write_whole
 from .program import wants_debug
 from .sources import FileSource, HubSource, Piece, Source, at_word_ends, download
-from .tokenizer import END_OF_TEXT, CharTokenizer, GPT2Tokenizer, Tokenizer, load_tokenizer, read_meta
+from .tokenizer import (
+    END_OF_TEXT,
+    BpeTokenizer,
+    CharTokenizer,
+    GPT2Tokenizer,
+    Tokenizer,
+    description,
+    load_tokenizer,
+    read_meta,
+)
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 FORMAT_VERSION = 1
@@ -34,6 +43,8 @@ MAX_UINT16_VOCAB = 65_535
 ASCII = sorted("\n" + "".join(c for c in string.printable if c.isprintable()))  # 95 printable characters and newline
 SHORT = 1024  # tokens; a split of so few does not hold one window of GPT-2's length and its target
 BATCH_CHARS = 4_000_000  # characters tokenized at a time: a few hundred MB of Python ints with GPT-2's tokenizer
+# What a corpus does to the ids of a split, (T,), before they are written.
+Altered = Callable[[Tokenizer, str, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,25 +200,25 @@ def build(
     options: Mapping[str, Any],
     sources: list[dict[str, Any]],
     facts: Callable[[Counter[str]], Mapping[str, Any]] = lambda dropped: {},
+    altered: Altered | None = None,
 ) -> Path:
     """Tokenizes `source` into `folder`; memory stays bounded, and meta.json appears last, when all else is on disk.
 
-    `facts(dropped characters)` gives further entries of meta.json. Raises CorpusError when a split would have no token to
-    predict or the vocabulary does not fit the type; then the folder keeps what it had.
+    `facts(dropped characters)` gives further entries of meta.json, `altered` changes ids on their way. Raises CorpusError when a
+    split would have no token to predict or the vocabulary does not fit the type; then the folder keeps what it had.
     """
     tokenizer = make_tokenizer(args, source)
     dtype = choose_dtype(args.dtype, tokenizer.vocab_size)
     folder.mkdir(parents=True, exist_ok=True)
     writers = {split: TokenWriter(folder / f"{split}.bin", dtype) for split in SPLITS}
     try:
-        dropped = write_tokens(tokenizer, source, writers)
+        dropped = write_tokens(tokenizer, source, writers, altered)
         check_splits({split: writer.count for split, writer in writers.items()}, source, args.val_fraction)
-        vocab = {"vocab": tokenizer.itos} if isinstance(tokenizer, CharTokenizer) else {}
         meta = {
             "format": FORMAT_VERSION,
             "corpus": args.name,
             "recipe": args.recipe,
-            "tokenizer": {"type": tokenizer.type, **vocab},
+            "tokenizer": description(tokenizer),
             "vocab_size": tokenizer.vocab_size,
             "dtype": dtype,
             "tokens": {split: writer.count for split, writer in writers.items()},
@@ -234,6 +245,9 @@ def make_tokenizer(args: argparse.Namespace, source: Source) -> Tokenizer:
     """The tokenizer asked for; an `own` vocabulary takes a pass over the text: its sorted set of characters."""
     if args.tokenizer == "gpt2":
         return GPT2Tokenizer()
+    if args.tokenizer == "bpe":
+        texts = as_texts("bpe", watched(source.pieces(), "learning the vocabulary"))
+        return BpeTokenizer.learn((text for piece, text in texts if piece.split == "train"), args.vocab_size)
     choice = getattr(args, "vocab", "own")
     if choice == "own":
         alphabet: set[str] = set()
@@ -289,7 +303,9 @@ def as_texts(kind: str, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, str]]:
         yield piece, piece.text.strip() + "\n" if kind == "char" and piece.is_document else piece.text
 
 
-def write_tokens(tokenizer: Tokenizer, source: Source, writers: Mapping[str, TokenWriter]) -> Counter[str]:
+def write_tokens(
+    tokenizer: Tokenizer, source: Source, writers: Mapping[str, TokenWriter], altered: Altered | None = None
+) -> Counter[str]:
     """Streams the source into the split writers; returns the characters that were left out."""
     dropped: Counter[str] = Counter()
     end = np.array([END_OF_TEXT])
@@ -297,7 +313,7 @@ def write_tokens(tokenizer: Tokenizer, source: Source, writers: Mapping[str, Tok
         for (piece, text), ids in zip(batch, tokenizer.encode_many(text for _, text in batch), strict=True):
             if tokenizer.type == "char" and len(ids) < len(text):
                 dropped.update(tokenizer.unknown(text))
-            writers[piece.split].write(ids)
+            writers[piece.split].write(altered(tokenizer, piece.split, ids) if altered else ids)
             if tokenizer.type == "gpt2" and piece.is_document:
                 writers[piece.split].write(end)
     return dropped

@@ -1,4 +1,4 @@
-"""Text ↔ token ids: one character each, or GPT-2's byte-pair encoding, and what a corpus folder says about which."""
+"""Text ↔ token ids: one character each, byte-pair encoding of one's own or GPT-2's, and what a corpus folder says about which."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .bpe import BpeTokenizer
 from .errors import CorpusError
 
 GPT2_VOCAB_SIZE = 50_257  # 50,000 merges + 256 bytes + end of text
@@ -137,7 +138,16 @@ class GPT2Tokenizer:
         return self._bpe.decode_single_token_bytes(token)
 
 
-Tokenizer = CharTokenizer | GPT2Tokenizer
+Tokenizer = CharTokenizer | GPT2Tokenizer | BpeTokenizer
+
+
+def description(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What meta.json says of a tokenizer: enough to make it again."""
+    if isinstance(tokenizer, CharTokenizer):
+        return {"type": tokenizer.type, "vocab": tokenizer.itos}
+    if isinstance(tokenizer, BpeTokenizer):
+        return {"type": tokenizer.type, "vocab": tokenizer.vocab, "merges": [list(pair) for pair in tokenizer.merges]}
+    return {"type": tokenizer.type}
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -160,7 +170,7 @@ def vocabulary_of(folder: Path) -> str:
     if spec is None and isinstance(tokenizer := load_tokenizer(folder), CharTokenizer):
         spec = {"type": "char", "vocab": tokenizer.itos}
     kind = spec.get("type") if spec else "gpt2"
-    same = {"type": kind, "vocab": list(spec["vocab"]) if spec and kind == "char" else None}
+    same = {"type": kind, "vocab": list(spec["vocab"]) if spec and kind != "gpt2" else None}
     return hashlib.sha256(json.dumps(same).encode()).hexdigest()[:16]
 
 
@@ -177,7 +187,15 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
             return CharTokenizer(spec["vocab"])
         if kind == "gpt2":
             return GPT2Tokenizer()
-        raise CorpusError(f"{Path(folder) / 'meta.json'}: tokenizer must be char (with its vocab) or gpt2, got {str(spec)[:80]}")
+        if (
+            isinstance(spec, dict)
+            and kind == "bpe"
+            and isinstance(spec.get("vocab"), list)
+            and isinstance(spec.get("merges"), list)
+        ):
+            return BpeTokenizer(spec["vocab"], spec["merges"])
+        place = Path(folder) / "meta.json"
+        raise CorpusError(f"{place}: tokenizer must be char (with its vocab), bpe (and merges) or gpt2, got {str(spec)[:80]}")
     path = Path(folder) / "meta.pkl"
     return CharTokenizer(_vocabulary(_read_plain_pickle(path), path)) if path.exists() else None
 

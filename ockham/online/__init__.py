@@ -1,0 +1,1 @@
+"""Online learning: a chat that learns a fact in a few turns, keeps the rest, and can forget it again."""

@@ -1,0 +1,180 @@
+"""The chat itself: reads a line, gives the reply, says what was learned and why."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..errors import ConfigError, OckhamError, nearest
+from .chat_lines import fact_line, metric_line, told_lines, waiting_line, why_lines
+from .session import Session
+from .trainer import Turn
+
+HELP = (
+    ("/facts", "what is known, and what waits for your word"),
+    ("/why ID", "where a fact comes from, and what learning it did"),
+    ("/confirm [ID]", "learn a fact that waits; /reject ID drops it"),
+    ("/learn TEXT", "learn a statement, whatever it looks like"),
+    ("/undo", "take the last fact back, byte for byte"),
+    ("/forget ID", "rebuild everything without a fact; nothing of it stays"),
+    ("/exam [FILE]", "ask all that was learned; with FILE an exam, beside this chat"),
+    ("/metrics", "stability, plasticity and forgetting so far"),
+    ("/export FILE", "all facts as JSON lines"),
+    ("/save DIR", "a copy of the whole state"),
+    ("/quit", "end; so does Ctrl-D"),
+)
+TAKEN = ("/confirm", "/reject", "/learn", "/undo")  # by the session itself
+
+
+class Chat:
+    """A chat in a terminal (rich), or over pipes (`is_plain`: replies on stdout, all else on stderr)."""
+
+    def __init__(self, session: Session, is_plain: bool):
+        self.session, self.is_plain = session, is_plain
+        self.console = Console(stderr=is_plain, no_color=is_plain, highlight=False, soft_wrap=True)
+        self.commands: dict[str, Callable[[str], None]] = {
+            "/help": self._help, "/facts": self._facts, "/why": self._why, "/forget": self._forget, "/exam": self._exam,
+            "/metrics": self._metrics, "/export": self._export, "/save": self._save,
+        }  # fmt: skip
+        self.code = 0
+
+    def run(self) -> int:
+        """Until the end of the input or /quit; the exit code: over pipes that of the first message that was refused, else 0."""
+        for line in self.session.recovered:
+            self._note(line)
+        active, waiting = self._counts()
+        self._note(f"{active} facts known, {waiting} waiting; /help lists the commands")
+        for text in self._lines():
+            if text.strip() in ("/quit", "/exit"):
+                break
+            try:
+                self._take(text)
+            except OckhamError as error:
+                self.code = self.code or (error.exit_code if self.is_plain else 0)
+                self._note(f"error: {' '.join(str(error).split())}", style="red")
+            except KeyboardInterrupt:
+                if self.is_plain:
+                    raise
+                self._note("interrupted; the message was not taken")
+        return self.code
+
+    def _lines(self) -> Iterator[str]:
+        if self.is_plain:
+            if isinstance(sys.stdin, io.TextIOWrapper):
+                sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")  # what is no text is refused
+            yield from (line.removesuffix("\n").removesuffix("\r") for line in sys.stdin)
+            return
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.completion import WordCompleter
+
+        words = [usage.split()[0] for usage, _ in HELP] + ["/reject"]
+        prompt: PromptSession[str] = PromptSession("you: ", completer=WordCompleter(words, sentence=True))
+        while True:
+            try:
+                if (text := prompt.prompt()).strip():
+                    yield text
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                return
+
+    def _take(self, text: str) -> None:
+        verb, _, rest = text.strip().replace("\t", " ").partition(" ")
+        if verb in self.commands:
+            self.commands[verb](rest.strip())
+        elif verb.startswith("/") and verb not in TAKEN:
+            raise ConfigError(f"unknown command {verb}{nearest(verb, [*self.commands, *TAKEN, '/quit'])}; /help lists them")
+        else:
+            self._show(self.session.say(text))
+
+    def _show(self, turn: Turn) -> None:
+        if turn.reply and self.is_plain:
+            print(turn.reply, flush=True)
+        elif turn.reply:
+            self.console.print(f"[bold]model:[/bold] {escape(turn.reply)}")
+        elif self.is_plain and turn.kind not in ("command",):
+            print(flush=True)
+        for record in turn.facts:
+            self._note(told_lines(record))
+        for entry in turn.waiting:
+            self._note(waiting_line(entry), style="yellow")
+        for note in turn.notes:
+            self._note(note)
+        self._note(metric_line(turn))
+
+    def _note(self, text: str, style: str = "dim") -> None:
+        if text:
+            self.console.print(escape(text), style=None if self.is_plain else style)
+
+    def _counts(self) -> tuple[int, int]:
+        waiting = len(self._waiting())
+        return len(self.session.facts()) - waiting, waiting
+
+    def _waiting(self) -> set[int]:
+        return {row.id for row in self.session.facts() if row.state == "pending"}
+
+    # commands -----------------------------------------------------------------------------------------------------------
+    def _help(self, rest: str) -> None:
+        for usage, about in HELP:
+            self._note(f"{usage:<14} {about}")
+
+    def _facts(self, rest: str) -> None:
+        rows = self.session.facts()
+        if not rows:
+            self._note("no facts yet: tell one, as in Tom is my friend.")
+        for row in rows:
+            self._note(fact_line(row))
+
+    def _why(self, rest: str) -> None:
+        if not rest:
+            raise ConfigError("/why needs an id, as /facts shows it: /why f1")
+        for line in why_lines(self.session.why(rest)):
+            self._note(line)
+
+    def _forget(self, rest: str) -> None:
+        if not rest:
+            raise ConfigError("/forget needs an id, as /facts shows it: /forget f1")
+        self._note("rebuilding without it ...")
+        before = self._waiting()
+        done = self.session.forget(rest)
+        self._note(f"forgotten: {rest}; {len(done.turns)} turns that told or mentioned it are gone from the log")
+        for id in self._waiting() - before:
+            self._note(f"f{id} was not learned again without it, and waits: /confirm f{id} tries once more", style="yellow")
+        for copy in done.copies:
+            self._note(f"the copy in {copy} still has it", style="yellow")
+
+    def _exam(self, rest: str) -> None:
+        from .quiz import file_exam, quiz
+
+        for line in file_exam(self.session, Path(rest), self._note) if rest else quiz(self.session):
+            self._note(line)
+
+    def _metrics(self, rest: str) -> None:
+        summary = self.session.trainer.metrics.summary()
+        if not summary:
+            self._note("no figures yet")
+        if self.is_plain:
+            for name, row in summary.items():
+                self._note(f"{name}: last {row['last']:.4g}, mean {row['mean']:.4g}, {row['min']:.4g} to {row['max']:.4g}")
+            return
+        table = Table("figure", "last", "mean", "min", "max")
+        for name, row in summary.items():
+            table.add_row(name, *(f"{row[key]:.4g}" for key in ("last", "mean", "min", "max")))
+        self.console.print(table)
+
+    def _export(self, rest: str) -> None:
+        if not rest:
+            raise ConfigError("/export needs a file: /export facts.jsonl")
+        self._note(f"{self.session.export(Path(rest))} facts in {rest}")
+
+    def _save(self, rest: str) -> None:
+        if not rest:
+            raise ConfigError("/save needs a new folder: /save my-chat")
+        self.session.save(Path(rest))
+        self._note(f"saved in {rest}; ockham chat --state {rest} goes on from there")

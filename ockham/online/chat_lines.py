@@ -1,0 +1,82 @@
+"""What the chat says about facts and turns, in lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..memory import REJECTED_COMPLEXITY, REJECTED_QUALITY
+from ..plugins.gate import SKIPPED
+from .state_records import FactRow
+from .trainer import Turn
+
+# Reason code -> what it means to the one who told the fact.
+REASONS = {
+    REJECTED_QUALITY: "not kept: it did not learn it well enough",
+    REJECTED_COMPLEXITY: "not kept: it would have changed too much else",
+    SKIPPED: "known already",
+}
+RISKS = {
+    "CAP_FACTS": "many facts in this session",
+    "CAP_KL": "much has changed in this session",
+    "INSTRUCTION": "it reads like an instruction",
+    "MIXED_SCRIPT": "it mixes alphabets",
+    "OTHER_SCRIPT": "it is not in Latin letters",
+    "DISGUISED": "it holds hidden or scattered letters",
+    "TOO_LONG": "it is very long",
+    "MARKUP": "it holds markup",
+    "REBUILT": "it was not learned again when another fact was forgotten",
+}
+
+
+def told_lines(record: Mapping[str, Any]) -> str:
+    """What became of one fact."""
+    p = f"p {record['p_before']:.2f} -> {record['p_after']:.2f}"
+    if not record["accepted"]:
+        return (
+            f"{REASONS.get(record['reason_code'], record['reason_code'])} ({p}, {record['steps']} steps, {record['reason_code']})"
+        )
+    part = "" if record["scale"] in (0.0, 1.0) else f", {record['scale']:g} of the update"
+    verb = REASONS[SKIPPED] if record["reason_code"] == SKIPPED else "learned"
+    old = f", in place of {record['superseded'][-1]['value']!r}" if record["superseded"] else ""
+    return f"{record['id']}: {verb}{old} ({p}, {record['steps']} steps{part}, KL {record['kl_cost']:+.4f})"
+
+
+def waiting_line(entry: Mapping[str, Any]) -> str:
+    """Why a fact waits, and what to do."""
+    why = "; ".join(RISKS.get(risk, f"it looks like personal data ({risk.removeprefix('PERSONAL_').lower()})"
+                              if risk.startswith("PERSONAL_") else risk) for risk in entry["risks"])  # fmt: skip
+    return f"{entry['id']} waits: {why}; /confirm {entry['id']} learns it, /reject {entry['id']} drops it"
+
+
+def metric_line(turn: Turn) -> str:
+    """The turn's figures; '' for a command that learned nothing."""
+    figures = [f"{name} {turn.losses[name]:.3f}" for name in ("total", "task", "kl", "lambda") if name in turn.losses]
+    if turn.kind == "command" and not figures:
+        return ""
+    return " · ".join([f"turn {turn.number}", turn.kind, *figures, f"{turn.seconds:.2f} s"])
+
+
+def fact_line(row: FactRow) -> str:
+    """One fact in a list."""
+    record = row.record
+    if "risks" in record:
+        return f"f{row.id}  {row.text}  (waits: {', '.join(record['risks'])})"
+    return f"f{row.id}  {row.text}  ({record['relation']}, turn {row.turn}, p {record['p_after']:.2f}, {record['steps']} steps)"
+
+
+def why_lines(found: Mapping[str, Any]) -> list[str]:
+    """All that is known of a fact."""
+    lines = [f"f{found['id']}  {found['text']}  ({found['state']})", f"source: {found['source']!r}, turn {found['turn']}"]
+    if "risks" in found:
+        return [*lines, f"waits, or waited, for: {', '.join(found['risks'])}"]
+    lines += [
+        f"detector: pattern {found['pattern']}, relation {found['relation']}, confidence {found['confidence']:.2f}",
+        f"learning: {found['steps']} steps, {found['units']:.0f} compute units, p {found['p_before']:.3f} -> "
+        f"{found['p_after']:.3f}, scale {found['scale']:g}, {found['reason_code']}",
+        f"cost: KL {found['kl_cost']:+.5f} nats/token on the anchor prompts, {found['kl']:.5f} after it",
+        f"adapter: {found['adapter_before'][:16]}… -> {found['adapter_after'][:16]}…",
+    ]
+    lines += [f"before: {old['value']!r} ({old['fact_text']!r}, turn {old['first_seen']})" for old in found["superseded"]]
+    lines += [f"history: turn {entry['turn']}, {entry['state']} {entry['reason_code']}" for entry in found.get("history", ())]
+    return lines

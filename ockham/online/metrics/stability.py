@@ -1,0 +1,73 @@
+"""Stability: how far the adapted model has moved from the base, on the base's own replies to the anchor prompts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import ConfigError, ShapeError
+
+
+def perplexity(token_losses: Tensor) -> float:
+    """exp(mean of −ln P(token | tokens before)) over all tokens given; ≥ 1, infinite where it overflows.
+
+    `token_losses`: nats, any shape, tokens that do not count left out. Raises ShapeError without a token.
+    """
+    if token_losses.numel() == 0:
+        raise ShapeError("perplexity needs at least one token, got none; give the anchors prompts")
+    try:
+        return math.exp(float(token_losses.double().mean()))
+    except OverflowError:
+        return math.inf
+
+
+def kl_per_token(base_logits: Tensor, adapter_logits: Tensor) -> float:
+    """KL(base ‖ adapter) = Σ_v P_base(v)·ln(P_base(v) / P_adapter(v)), mean over the tokens; nats/token, ≥ 0, exactly 0 if equal.
+
+    Logits or log-probabilities, (…, V), tokens that do not count left out. Raises ShapeError where the shapes differ or there is
+    no token.
+    """
+    if base_logits.shape != adapter_logits.shape or base_logits.numel() == 0:
+        shapes = f"{tuple(base_logits.shape)} and {tuple(adapter_logits.shape)}"
+        raise ShapeError(f"KL needs logits of one shape, with at least one token, got {shapes}")
+    base, adapter = (logits.double().log_softmax(-1) for logits in (base_logits, adapter_logits))
+    share = base.exp()
+    per_token = torch.where(share > 0, share * (base - adapter), 0.0).sum(-1)  # (…); 0·ln 0 = 0
+    found = float(per_token.mean())
+    return 0.0 if -1e-12 < found < 0 else found  # rounding; a NaN stays one
+
+
+def log_drift(perplexity_now: float, perplexity_first: float) -> float:
+    """ln(PPL_t / PPL_0): 0 = as at first, positive = worse on the anchors, negative = better; dimensionless.
+
+    It has a direction and a zero; the standard deviation over time has neither, and grows when nothing but time passes.
+    """
+    if perplexity_now <= 0 or perplexity_first <= 0:
+        raise ConfigError(f"perplexities must be > 0, got {perplexity_now} and {perplexity_first}")
+    return math.log(perplexity_now) - math.log(perplexity_first)
+
+
+class Stability:
+    """Keeps the first finite perplexity, which later ones are compared with."""
+
+    def __init__(self) -> None:
+        self.first: float | None = None
+
+    def measure(self, token_losses: Tensor, kl: float) -> dict[str, float]:
+        """`perplexity`, `kl` and `perplexity_drift` of one measurement on the anchors; the first one's drift is 0."""
+        now = perplexity(token_losses)
+        if self.first is None and math.isfinite(now):
+            self.first = now
+        return {"perplexity": now, "kl": kl, "perplexity_drift": log_drift(now, now if self.first is None else self.first)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The first perplexity, or None."""
+        return {"first": self.first}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Becomes what `state_dict` gave."""
+        self.first = None if state["first"] is None else float(state["first"])

@@ -1,0 +1,74 @@
+"""Telling a session again from its log, and comparing every reply and every adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError, ConfigError
+from ..typed import from_mapping
+from .adapter_files import as_bytes, digest
+from .bases import Base
+from .config import OnlineConfig
+from .session_log import read_log
+from .small_base import with_base
+from .store import DAMAGED
+from .trainer import OnlineTrainer, Turn
+
+LoadBase = Callable[[OnlineConfig], Base]
+Retold = tuple[dict[str, Any], Turn | None, Sequence[str]]
+
+
+def replay(path: Path, load: LoadBase, base: str | None = None) -> Iterator[Retold]:
+    """Tells a log again: for each of its turns the line, what came of it now (None for a tombstone), and what differs.
+
+    `base`: where the session's base lies now, if it was moved. A tombstone is nothing, and nothing from before it can be undone.
+    Raises CheckpointError for a log that is damaged or of another base.
+    """
+    from .session import make_trainer
+
+    head, lines = read_log(path)
+    config = from_mapping(OnlineConfig, head["config"])
+    found = load(with_base(config, base or head["base"]))
+    if (sha := found.sha256()) != head["base_sha256"]:
+        raise CheckpointError(
+            f"{path} is of base {head['base']} ({head['base_sha256'][:12]}…), this is {sha[:12]}…; name that base with --base"
+        )
+    trainer = make_trainer(found, config)
+    for line in lines:
+        if "tombstone" in line:
+            trainer.snapshots.clear()
+            yield line, None, []
+        else:
+            turn, differing = _told(trainer, line, head["base_sha256"])
+            yield line, turn, differing
+
+
+def _told(trainer: OnlineTrainer, line: Mapping[str, Any], base_sha256: str) -> tuple[Turn, list[str]]:
+    def sha256() -> str:
+        return digest(as_bytes(trainer.adapter.state(), {"base_sha256": base_sha256}))
+
+    if line["reason_code"] == DAMAGED:
+        turn = Turn(line["turn"], "", kind="command")
+        _fall_back(trainer, lambda: sha256() == line["adapter_sha256"])
+    else:
+        try:
+            turn = trainer.take(line["text"])
+        except ConfigError as error:
+            turn = Turn(line["turn"], line["text"])
+            return turn, [f"refused: {error}"]
+    differing = [] if turn.reply == line["reply"] else [f"reply {turn.reply!r}, it was {line['reply']!r}"]
+    if line["adapter_sha256"] not in (None, found := sha256()):
+        differing.append(f"adapter {found[:12]}…, it was {line['adapter_sha256'][:12]}…")
+    return turn, differing
+
+
+def _fall_back(trainer: OnlineTrainer, is_there: Callable[[], bool]) -> None:
+    """The adapter's file was damaged: to the newest state that was whole."""
+    while trainer.snapshots.places:
+        place = trainer.snapshots.back()
+        trainer.adapter.load(place.adapter)
+        trainer.known.load_state_dict(place.state)
+        if is_there():
+            return

@@ -1,0 +1,266 @@
+"""A chat on a state folder: every message is committed whole, and can be undone, forgotten, explained and told again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..errors import CheckpointError, ConfigError, WorldError
+from ..files import write_text
+from ..typed import from_mapping, to_mapping
+from .adapter import Adapter
+from .adapter_files import as_bytes, tensors_of
+from .bases import Base
+from .config import OnlineConfig
+from .fact_rows import rows_now, rows_without, texts_of
+from .mentions import furniture, mention_test
+from .small_base import with_base
+from .state_records import FactRow, Forgotten, Rebuilt
+from .state_records import Turn as Kept
+from .state_view import stored_header
+from .store import StateFolder
+from .trainer import OnlineTrainer, Turn
+
+LoadBase = Callable[[OnlineConfig], Base]
+MOVABLE = ("model.base_model_name", "model.fallback")  # where the base lies; its hash says which one it is
+
+
+class Session:
+    """An open chat. `say` takes messages and the commands that change what is known; the rest are methods.
+
+    is_chosen  the settings are what the user asks for: a folder that was begun with others is refused; else its own are taken
+    base       the base that the user asks for by name; else a folder's own is loaded
+    fall_back  where the adapter's file is damaged, go back to the newest state that is whole
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: OnlineConfig,
+        load: LoadBase,
+        *,
+        is_chosen: bool = True,
+        base: str | None = None,
+        fall_back: bool = False,
+    ):
+        begun = stored_header(folder)
+        if begun and not is_chosen:
+            config = from_mapping(OnlineConfig, begun["config"])
+        if name := base or (begun["base"] if begun else None):
+            config = with_base(config, name)
+        self.config = config
+        self.base = load(config)
+        self.trainer = make_trainer(self.base, config)
+        settings = config.checkpoint
+        self.store = StateFolder(
+            folder, header(self.base, config), keep=settings.keep, interval=settings.interval, fall_back=fall_back
+        )
+        try:
+            self._open(folder)
+        except BaseException:
+            self.store.close()
+            raise
+
+    def _open(self, folder: Path) -> None:
+        self.base_sha256 = self.store.header["base_sha256"]
+        if self.store.is_new:
+            self.store.begin(self._adapter(), self.trainer.known.state_dict(), self.trainer.metrics.state_dict())
+        elif differing := [key for key in self.store.differing() if key not in MOVABLE]:
+            named = ", ".join(differing[:3]) + (", …" if len(differing) > 3 else "")
+            raise ConfigError(
+                f"{folder} was begun with other settings ({named}); leave them out to go on with its own, or name another folder "
+                "with --state"
+            )
+        self._take_up()
+        self.recovered = self.store.recovered
+        if any(self.trainer.known.session.values()):
+            self.say("/begin")
+
+    def _take_up(self) -> None:
+        """Be as the folder says."""
+        state, trainer = self.store.state(), self.trainer
+        trainer.adapter.load(tensors_of(state.adapter))
+        trainer.known.load_state_dict(state.memory)
+        trainer.known.memory.reserve(f"f{self.store.next_fact_id() - 1}")
+        trainer.metrics.load_state_dict(state.metrics)
+        self.rows = {row.id: row for row in self.store.facts()}
+
+    def close(self) -> None:
+        """Give the folder back. Raises CheckpointError where the base has changed meanwhile."""
+        self.store.close()
+        if self.base.sha256() != self.base_sha256:
+            raise CheckpointError(f"the weights of the base {self.base.name} changed during the chat; start it anew")
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # what changes it ----------------------------------------------------------------------------------------------------
+    def say(self, text: str) -> Turn:
+        """One message, or one of the trainer's commands. Raises ConfigError for one that is refused, WorldError where the disk
+        refuses; nothing is lost by either.
+        """
+        verb, _, rest = text.strip().replace("\t", " ").partition(" ")
+        if verb == "/undo":
+            return self._undo(text.strip())
+        if verb == "/reject":
+            self.forget(self.trainer.waiting(rest.strip())["id"])
+            return Turn(self.store.turn, text, kind="command", notes=["it is not learned, and not kept"])
+        before, place = self.store.turn, self.trainer.place()
+        try:
+            turn = self.trainer.take(text)
+            self._commit(turn)
+        except BaseException:
+            self._return(before, place)
+            raise
+        return turn
+
+    def forget(self, id: str) -> Forgotten:
+        """Rebuilds everything without a fact, and leaves nothing of it but a tombstone. Raises ConfigError for an unknown id."""
+        number = self._number(id)
+        before, place = self.store.turn, self.trainer.place()
+        try:
+            done = self._forget(number)
+        except BaseException:
+            self._return(before, place)
+            raise
+        self.rows = {row.id: row for row in self.store.facts()}
+        self.trainer.teacher.forget_texts()
+        return done
+
+    def _forget(self, number: int) -> Forgotten:
+        known, gone = self.trainer.known, texts_of(self.rows[number])
+        same = {f"f{row.id}" for row in self.rows.values() if row.state == "pending" and row.text in gone}
+        ids = {f"f{number}"} | same
+        staying = [text for row in rows_now(known, {}) if f"f{row.id}" not in ids for text in texts_of(row)]
+        mentions = mention_test(gone, staying, self.trainer.teacher.info, self._ours(ids))
+        self.trainer.rebuild(ids, mentions)
+        for left in ids:
+            self.trainer.metrics.drop(left)
+        self._trim(mentions)
+        kept = {n: row for n, row in self.rows.items() if f"f{n}" not in same}
+        rebuilt = Rebuilt(
+            adapter=self._adapter(),
+            memory=known.state_dict(),
+            facts=rows_without(known, kept, number, mentions),
+            metrics=self.trainer.metrics.state_dict(),
+        )
+        return self.store.forget(number, rebuilt, mentions)
+
+    def _ours(self, ids: Collection[str]) -> Iterator[str]:
+        """The program's own words in the state and in the log, but for those that came with these facts."""
+        known = self.trainer.known
+        for held in (known.records, known.pending):
+            yield from furniture({id: entry for id, entry in held.items() if id not in ids})
+        state = known.state_dict()
+        yield from furniture([entry for entry in (*state["memory"]["facts"], *state["events"]) if entry.get("id") not in ids])
+        yield from furniture(self.trainer.metrics.state_dict())
+        yield from (*state, *state["memory"])
+        for turn in self.store.turns():
+            yield from furniture({"reason_code": turn["reason_code"], "losses": turn["losses"]})
+
+    def _trim(self, mentions: Callable[[str], bool]) -> None:
+        """Facts that were told in one message with the forgotten one keep their own words of it."""
+        known = self.trainer.known
+        nested = [entry for record in known.records.values() for entry in (record, *record["records"])]
+        for entry in (*known.events, *nested, *known.pending.values()):
+            if "message" in entry and mentions(entry["message"]):
+                entry["message"] = entry["text"]
+
+    def _undo(self, text: str) -> Turn:
+        """Back to before the last fact, byte for byte, from the folder."""
+        before, place, snapshot = self.store.turn, self.trainer.place(), self.store.previous()
+        known = self.trainer.known
+        turn = Turn(known.clock + 1, text, kind="command", changed=True, notes=["the last fact is undone"])
+        try:
+            if snapshot is not None:
+                self.trainer.go_back(tensors_of(snapshot.adapter), snapshot.memory)
+                self.trainer.tick(turn)
+            turn.number = self.store.undo(Kept(text=text, reply="", kind="command", memory=known.state_dict()))
+        except BaseException:
+            self._return(before, place)
+            raise
+        self.rows = {row.id: row for row in self.store.facts()}
+        return turn
+
+    def _return(self, turn: int, place: tuple) -> None:
+        """Something broke off: to the last turn that the folder has, which may be the one that was being committed."""
+        self.trainer.return_to(place)
+        if self.store.turn != turn:
+            self._take_up()
+
+    # what is known ------------------------------------------------------------------------------------------------------
+    def facts(self) -> list[FactRow]:
+        """Active and waiting facts, in order."""
+        return self.store.facts("active", "pending")
+
+    def why(self, id: str) -> dict[str, Any]:
+        """All that is known of a fact."""
+        return self.store.why(self._number(id))
+
+    def export(self, path: Path) -> int:
+        """Every fact as a line of JSON; how many. Raises WorldError where it cannot be written."""
+        found = self.store.export()
+        try:
+            write_text(path, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in found))
+        except OSError as error:
+            raise WorldError(f"cannot write {path}: {error.strerror}; name another file") from error
+        return len(found)
+
+    def save(self, target: Path) -> None:
+        """A copy of the whole state in a new folder."""
+        self.store.save(target)
+
+    # inside -------------------------------------------------------------------------------------------------------------
+    def _number(self, id: str) -> int:
+        digits = id.strip().removeprefix("f")
+        if not (digits.isascii() and digits.isdecimal() and len(digits) < 10):
+            raise ConfigError(f"a fact's id is f and a number, as /facts shows it, got {id.strip()[:40]!r}")
+        self.store.why(int(digits))  # raises for an unknown id
+        return int(digits)
+
+    def _adapter(self) -> bytes:
+        return as_bytes(self.trainer.adapter.state(), {"base_sha256": self.base_sha256})
+
+    def _commit(self, turn: Turn) -> None:
+        told = [int(entry["id"][1:]) for entry in (*turn.facts, *turn.waiting) if entry["id"]]
+        kept = Kept(
+            text=turn.text,
+            reply=turn.reply,
+            kind=turn.kind,
+            reason_code=turn.reason_code,
+            losses=turn.losses,
+            seconds=round(turn.seconds, 4),
+            fact=told[0] if told else None,
+            facts=[row for row in rows_now(self.trainer.known, self.rows, told) if self.rows.get(row.id) != row],
+            adapter=self._adapter() if turn.changed else None,
+            memory=self.trainer.known.state_dict(),
+            metrics=self.trainer.metrics.state_dict(),
+            is_learned=any(record["accepted"] for record in turn.facts),
+        )
+        turn.number = self.store.commit(kept)
+        self.rows = {row.id: row for row in self.store.facts()}
+
+
+def header(base: Base, config: OnlineConfig) -> dict[str, Any]:
+    """What a session is begun with."""
+    return {
+        "base": base.name,
+        "base_sha256": base.sha256(),
+        "config": to_mapping(config),
+        "seed": config.model.seed,
+        "version": __version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def make_trainer(base: Base, config: OnlineConfig) -> OnlineTrainer:
+    """A trainer with a fresh adapter."""
+    return OnlineTrainer(base, Adapter(base, config.model.lora, config.model.seed), config)

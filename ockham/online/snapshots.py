@@ -1,0 +1,55 @@
+"""The states that /undo can go back to, in memory: the law of the state folder's (undoing.py), for a trainer without a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import ConfigError
+from .config import CheckpointSettings
+
+
+@dataclass(frozen=True)
+class Place:
+    """Adapter and knowledge before a learned message."""
+
+    turn: int
+    adapter: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+
+
+class Snapshots:
+    """The state before every `interval`-th learned message; the newest `keep` of them."""
+
+    def __init__(self, settings: CheckpointSettings):
+        self.settings = settings
+        self.places: list[Place] = []
+        self.learned: list[int] = []  # turns that learned, those that were undone left out
+
+    def add(self, place: Place) -> None:
+        """A message was learned; `place` is from before it."""
+        since = self.places[-1].turn if self.places else None
+        if since is None or sum(turn >= since for turn in self.learned) >= self.settings.interval:
+            self.places = [*self.places, place][-self.settings.keep :]
+        self.learned = [*self.learned, place.turn]
+
+    def back(self) -> Place:
+        """The newest, which is used up. Raises ConfigError where there is none."""
+        if not self.places:
+            raise ConfigError("nothing to undo: no fact was learned since the chat began or since something was forgotten")
+        *self.places, place = self.places
+        self.learned = [turn for turn in self.learned if turn < place.turn]
+        return place
+
+    def clear(self) -> None:
+        """Something was forgotten: nothing from before it can come back."""
+        self.places, self.learned = [], []
+
+    def copy(self) -> Snapshots:
+        """As they are now; the places themselves never change."""
+        made = Snapshots(self.settings)
+        made.places, made.learned = self.places, self.learned
+        return made

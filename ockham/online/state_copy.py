@@ -1,0 +1,45 @@
+"""/save: the whole state in another folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+from ..errors import WorldError
+from . import session_log, state_tables
+from .adapter_files import AdapterFiles
+from .private_files import FILE_MODE, sync_folder, write_private
+from .state_tables import StateTables
+
+
+def write_copy(tables: StateTables, adapters: AdapterFiles, target: Path) -> None:
+    """A state folder like this one at `target`, there as a whole or not at all. Raises WorldError."""
+    if target.exists():
+        raise WorldError(f"{target} is there already; name a new folder")
+    try:
+        made = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))  # its mode is 0700
+    except OSError as error:
+        raise WorldError(f"cannot save in {target.parent}: {error.strerror}; name another place") from error
+    try:
+        _fill(made, tables, adapters)
+        made.rename(target)
+        sync_folder(target.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise WorldError(f"cannot save as {target}: {error}; free some space or name another place") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _fill(folder: Path, tables: StateTables, adapters: AdapterFiles) -> None:
+    path = folder / state_tables.NAME
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL, FILE_MODE))
+    with closing(sqlite3.connect(path)) as copy:
+        tables.db.backup(copy)
+    there = AdapterFiles(folder)
+    for number, sha256 in map(tuple, tables.all("SELECT number, sha256 FROM adapters")):
+        there.write(number, adapters.read(number, sha256))
+    write_private(folder / session_log.NAME, tables.log_bytes())

@@ -1,0 +1,409 @@
+"""The adapter of ockham chat: what it computes, what turning it off gives, and its files."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from online_bases import tiny_gpt2, tiny_ours, tiny_qwen
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from ockham.errors import CheckpointError, ConfigError, WorldError
+from ockham.online.adapter import Adapter, state_sha256
+from ockham.online.bases import load_base
+from ockham.online.config import LoraSettings, ModelSettings
+
+MAKERS = {"ours": tiny_ours, "qwen": tiny_qwen, "gpt2": tiny_gpt2}
+FIRST = {"ours": "transformer.h.0.attn.c_attn", "qwen": "model.layers.0.self_attn.q_proj", "gpt2": "transformer.h.0.attn.c_attn"}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return {kind: make(tmp_path_factory.mktemp("bases") / kind) for kind, make in MAKERS.items()}
+
+
+@pytest.fixture
+def load(folders):
+    return lambda kind="ours": load_base(ModelSettings(base_model_name=str(folders[kind]), device="cpu"))
+
+
+@pytest.fixture
+def make(load):
+    return lambda kind="ours", seed=1337, **settings: Adapter(load(kind), LoraSettings(**settings), seed)
+
+
+def tokens(base):
+    ids = torch.tensor([base.encode("Tom is my friend"), base.encode("Ada is my sister")])
+    return ids, torch.ones_like(ids, dtype=torch.bool)
+
+
+def train(adapter, steps=3, lr=0.05):
+    ids, mask = tokens(adapter.base)
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=lr)
+    losses = []
+    for _ in range(steps):
+        logits = adapter.base.logits(adapter.model, ids, mask)
+        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def outputs(adapter):
+    with torch.no_grad():
+        return adapter.base.logits(adapter.model, *tokens(adapter.base))
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_fresh_adapter_changes_no_bit_and_has_no_divergence(load, kind):
+    base = load(kind)
+    bare = base.logits(base.model, *tokens(base)).clone()
+    adapter = Adapter(base, LoraSettings())
+    fresh = outputs(adapter)
+    assert torch.equal(fresh, bare)
+    p, q = bare.log_softmax(-1), fresh.log_softmax(-1)
+    assert float((p.exp() * (p - q)).sum()) == 0.0
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_trained_adapter_turned_off_is_the_bare_base_bit_for_bit(load, kind):
+    base = load(kind)
+    bare = base.logits(base.model, *tokens(base)).clone()
+    adapter = Adapter(base, LoraSettings())
+    losses = train(adapter)
+    assert losses[-1] < losses[0]  # it learns
+    assert not torch.equal(outputs(adapter), bare)
+    with adapter.disabled():
+        assert torch.equal(adapter.base.logits(adapter.model, *tokens(base)), bare)
+        assert not torch.is_grad_enabled()
+    assert not torch.equal(outputs(adapter), bare)
+    assert all(p.requires_grad for p in adapter.parameters())
+    adapter.remove()
+    assert torch.equal(base.logits(base.model, *tokens(base)), bare)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_an_adapted_layer_computes_w_x_plus_alpha_over_rank_b_a_x(make, kind):
+    adapter = make(kind, rank=3, alpha=12.0)
+    layer = adapter.base.model.get_submodule(FIRST[kind])
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in adapter.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator))
+    x = torch.randn(5, 32, generator=generator)
+    a, b = (adapter.weights[f"base_model.model.{FIRST[kind]}.lora_{letter}.weight"] for letter in "AB")
+    assert a.shape == (3, 32)
+    torch.testing.assert_close(layer(x), layer.base_layer(x) + 12 / 3 * (x @ a.T @ b.T), rtol=1e-5, atol=1e-4)
+
+
+def test_usual_layers_are_the_architectures(make):
+    assert make("ours").targets == ("c_attn", "c_proj", "c_fc")
+    assert make("qwen").targets == ("q_proj", "v_proj")
+    assert make("gpt2").targets == ("c_attn",)
+    assert make("ours").num_params() == 2 * 4 * ((32 + 96) + (32 + 32) + (32 + 128) + (128 + 32))  # layers, rank, in + out
+
+
+def test_only_the_adapter_learns(make):
+    for kind in MAKERS:
+        adapter = make(kind)
+        learning = {id(p) for p in adapter.model.parameters() if p.requires_grad}
+        assert learning == {id(p) for p in adapter.parameters()}
+        assert all(".lora_" in name for name in adapter.weights)
+
+
+def test_weights_have_the_names_that_peft_writes(make):
+    from peft import get_peft_model_state_dict
+
+    adapter = make("qwen")
+    assert list(adapter.state()) == list(get_peft_model_state_dict(adapter.model, save_embedding_layers=False))
+
+
+def test_first_weights_are_a_function_of_the_seed_and_touch_no_global_randomness(make, load):
+    bases = load(), load()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, other = (Adapter(base, LoraSettings(), seed) for base, seed in zip(bases, (1, 2), strict=True))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    assert make(seed=1).sha256() == first.sha256() != other.sha256()
+
+
+@pytest.mark.parametrize(
+    ("kind", "named", "said"),
+    [
+        ("ours", ("c_atn",), r"no linear layer 'c_atn' \(did you mean c_attn\?\); its linear layers: c_attn, c_fc, c_proj$"),
+        ("ours", ("c_attn", "q_proj"), "no linear layer 'q_proj'"),
+        ("ours", ("wte",), "no linear layer 'wte'"),
+        ("ours", ("lm_head",), "no linear layer 'lm_head'"),  # one tensor with the embedding
+        ("qwen", ("q_porj",), "did you mean q_proj"),
+    ],
+)
+def test_layers_that_are_not_there_are_named_with_the_nearest(make, kind, named, said):
+    with pytest.raises(ConfigError, match=said):
+        make(kind, target_modules=named)
+
+
+def test_layers_can_be_named(make):
+    assert all(".mlp.c_proj." in name for name in make(target_modules=("mlp.c_proj",)).weights)
+    assert len(make("gpt2", target_modules=("c_attn", "c_fc")).weights) == 2 * 2 * 2
+
+
+def test_a_base_without_usual_layers_needs_them_named(load):
+    base = load("qwen")
+    base.targets = ()
+    with pytest.raises(ConfigError, match=r"must name layers.*q_proj"):
+        Adapter(base, LoraSettings())
+    assert Adapter(base, LoraSettings(target_modules=("q_proj",))).num_params() > 0
+
+
+def test_what_would_change_the_base_or_nest_is_refused(make, load):
+    base = load()
+    adapter = Adapter(base, LoraSettings())
+    with pytest.raises(ConfigError, match="already has an adapter"):
+        Adapter(base, LoraSettings())
+    adapter.remove()
+    again = Adapter(base, LoraSettings())
+    assert again.sha256() == adapter.sha256()
+    with pytest.raises(ConfigError, match=r"model\.lora\.bias"):
+        make(bias="all")
+
+
+def test_dropout_acts_only_in_training(make):
+    adapter = make(dropout=0.5)
+    train(adapter)
+    calm = outputs(adapter)
+    assert torch.equal(outputs(adapter), calm)
+    adapter.train()
+    torch.manual_seed(0)
+    assert not torch.equal(outputs(adapter), calm)
+    adapter.eval()
+    assert torch.equal(outputs(adapter), calm)
+    assert not adapter.base.model.training
+
+
+def test_a_state_is_a_copy_and_comes_back_bit_for_bit(make):
+    adapter = make("qwen")
+    train(adapter)
+    state, hashed = adapter.state(), adapter.sha256()
+    kept = [id(p) for p in adapter.parameters()]
+    train(adapter)
+    assert adapter.sha256() != hashed
+    assert state_sha256(state) == hashed
+    adapter.load(state)
+    assert adapter.sha256() == hashed
+    assert kept == [id(p) for p in adapter.parameters()]  # an optimizer keeps its weights
+
+
+def test_the_hash_sees_names_shapes_and_every_bit():
+    a, b = torch.zeros(2, 3), torch.ones(3)
+    state = {"a": a, "b": b}
+    assert state_sha256(state) == state_sha256({"b": b, "a": a})
+    bit = b.clone()
+    bit[1] = torch.nextafter(bit[1], torch.tensor(2.0))
+    others = [{"a": a, "c": b}, {"a": a.view(3, 2), "b": b}, {"a": a, "b": bit}, {"a": -a, "b": b}, {"a": a.double(), "b": b}]
+    assert len({state_sha256(s) for s in [state, *others]}) == 6
+
+
+def test_a_state_of_other_names_or_shapes_changes_nothing(make):
+    adapter = make()
+    hashed, state = adapter.sha256(), {name: t + 1 for name, t in adapter.state().items()}
+    name = next(iter(state))
+    for broken in (
+        {**state, name: state[name][:1]},
+        {k: v for k, v in state.items() if k != name},
+        {**state, "more": torch.ones(1)},
+    ):
+        with pytest.raises(CheckpointError):
+            adapter.load(broken)
+        assert adapter.sha256() == hashed
+
+
+def test_a_share_of_what_was_learned(make):
+    adapter = make()
+    train(adapter, 1)
+    before = adapter.state()
+    train(adapter)
+    after, hashed = adapter.state(), adapter.sha256()
+    adapter.scale_towards(before, 1.0)
+    assert adapter.sha256() == hashed
+    adapter.scale_towards(before, 0.25)
+    for name, t in adapter.state().items():
+        torch.testing.assert_close(t, before[name] + 0.25 * (after[name] - before[name]))
+    adapter.scale_towards(before, 0.0)
+    assert adapter.sha256() == state_sha256(before)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_file_comes_back_bit_for_bit_with_the_callers_words(make, tmp_path, kind):
+    adapter = make(kind)
+    train(adapter)
+    adapter.save(tmp_path / "a.safetensors", {"turn": "7", "base": "mine"})
+    other = make(kind, seed=9)
+    assert other.read(tmp_path / "a.safetensors") == {"turn": "7", "base": "mine"}
+    assert other.sha256() == adapter.sha256()
+    assert torch.equal(outputs(other), outputs(adapter))
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:  # the field's own reader reads it
+        assert file.metadata()["base"] == adapter.base.name
+        assert file.metadata()["base_sha256"] == adapter.base.sha256()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_the_same_weights_give_the_same_bytes(make, tmp_path):
+    adapter = make()
+    adapter.save(tmp_path / "a", {"x": "1", "y": "2"})
+    adapter.save(tmp_path / "b", {"y": "2", "x": "1"})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_an_adapter_of_another_base_is_refused(make, tmp_path):
+    make().save(tmp_path / "a.safetensors")
+    tiny_ours(tmp_path / "other", seed=1)
+    other = Adapter(load_base(ModelSettings(base_model_name=str(tmp_path / "other"), device="cpu")), LoraSettings())
+    hashed = other.sha256()
+    with pytest.raises(CheckpointError, match=r"made for base .*ours \(sha .*this is .*other \(sha"):
+        other.read(tmp_path / "a.safetensors")
+    assert other.sha256() == hashed
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"rank": 8}, r"rank=4, now it is 8; set model\.lora\.rank=4"),
+        ({"alpha": 8.0}, r"alpha=16\.0, now it is 8\.0"),
+        ({"target_modules": ("c_fc",)}, r"target_modules=\['c_attn', 'c_fc', 'c_proj'\], now it is \['c_fc'\]"),
+    ],
+)
+def test_an_adapter_of_another_shape_is_refused_with_the_setting(make, tmp_path, settings, said):
+    make().save(tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match=said):
+        make(**settings).read(tmp_path / "a.safetensors")
+
+
+def test_a_damaged_file_is_refused(make, tmp_path):
+    adapter, path = make(), tmp_path / "a.safetensors"
+    adapter.save(path)
+    whole, hashed = path.read_bytes(), adapter.sha256()
+    flipped = bytearray(whole)
+    flipped[-5] ^= 1  # one bit of one weight
+    for data in (whole[:-10], whole[:40], b"", b"not a file at all", bytes(flipped)):
+        path.write_bytes(data)
+        with pytest.raises(CheckpointError, match="damaged"):
+            adapter.read(path)
+        assert adapter.sha256() == hashed
+
+
+def test_missing_keys_and_other_formats_are_refused(make, tmp_path):
+    adapter, path = make(), tmp_path / "a.safetensors"
+    with pytest.raises(CheckpointError, match="no adapter"):
+        adapter.read(path)
+    adapter.save(path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    save_file(dict(list(tensors.items())[1:]), path, metadata)
+    with pytest.raises(CheckpointError, match="lacks the adapter's weight"):
+        adapter.read(path)
+    save_file(tensors, path, {k: v for k, v in metadata.items() if k != "base_sha256"})
+    with pytest.raises(CheckpointError, match="base_sha256"):
+        adapter.read(path)
+    save_file(tensors, path)
+    with pytest.raises(CheckpointError, match="no adapter file of this program"):
+        adapter.read(path)
+
+
+@pytest.mark.parametrize("name", ["a.bin", "a.pt", "a.safetensors"])
+@pytest.mark.parametrize("protocol", ["zip", 2, 4, 5])
+def test_a_pickle_is_refused_whatever_its_name_and_never_runs(make, tmp_path, name, protocol):
+    path = tmp_path / name
+    if protocol == "zip":
+        torch.save({"x": Runs(tmp_path / "ran")}, path)
+    else:
+        path.write_bytes(pickle.dumps({"x": Runs(tmp_path / "ran"), "y": "long " * 100}, protocol=protocol))
+    with pytest.raises(CheckpointError, match="is a pickle"):
+        make().read(path)
+    assert not (tmp_path / "ran").exists()
+
+
+class Runs:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_a_folder_that_is_not_there_cannot_be_written(make, tmp_path):
+    with pytest.raises(WorldError, match="cannot be written"):
+        make().save(tmp_path / "gone" / "a.safetensors")
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_pefts_own_loader_reads_an_exported_folder(make, load, tmp_path, kind):
+    from peft import LoraConfig, PeftModel
+
+    adapter = make(kind)
+    train(adapter)
+    adapter.export(tmp_path / "out")
+    config = LoraConfig.from_pretrained(tmp_path / "out")
+    assert config.base_model_name_or_path == adapter.base.name
+    fresh = load(kind)
+    with pytest.warns(FutureWarning, match="is_gradient") if kind != "ours" else warnings_as_they_are():
+        loaded = PeftModel.from_pretrained(fresh.model, tmp_path / "out")
+    with torch.no_grad():
+        assert torch.equal(fresh.logits(loaded, *tokens(fresh)), outputs(adapter))
+
+
+def warnings_as_they_are():
+    import contextlib
+
+    return contextlib.nullcontext()
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_an_exported_folder_comes_back(make, tmp_path, kind):
+    adapter = make(kind)
+    train(adapter)
+    adapter.export(tmp_path / "out")
+    other = make(kind, seed=3)
+    other.read_folder(tmp_path / "out")
+    assert other.sha256() == adapter.sha256()
+
+
+def test_a_folder_that_peft_itself_wrote_is_read(make, load, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    base = load()
+    model = get_peft_model(base.model, LoraConfig(r=4, lora_alpha=16, target_modules=["c_attn", "c_proj", "c_fc"]))
+    model.save_pretrained(tmp_path / "out", save_embedding_layers=False)
+    adapter = make()
+    adapter.read_folder(tmp_path / "out")
+    a = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert state_sha256(a) == adapter.sha256()
+
+
+def test_folders_that_do_not_fit_are_refused(make, tmp_path):
+    out = tmp_path / "out"
+    adapter = make()
+    adapter.export(out)
+    with pytest.raises(CheckpointError, match=r"model\.lora\.rank=4"):
+        make(rank=2).read_folder(out)
+    tiny_ours(tmp_path / "other", seed=1)
+    other = Adapter(load_base(ModelSettings(base_model_name=str(tmp_path / "other"), device="cpu")), LoraSettings())
+    with pytest.raises(CheckpointError, match="made for base"):
+        other.read_folder(out)
+    settings = json.loads((out / "adapter_config.json").read_text())
+    (out / "adapter_config.json").write_text(json.dumps({**settings, "use_dora": True}))
+    with pytest.raises(CheckpointError, match="plain LoRA"):
+        adapter.read_folder(out)
+    (out / "adapter_config.json").write_text(json.dumps(settings))
+    (out / "adapter_model.safetensors").rename(out / "adapter_model.bin")
+    with pytest.raises(CheckpointError, match="is a pickle"):
+        adapter.read_folder(out)
+    (out / "adapter_config.json").write_text("[")
+    with pytest.raises(CheckpointError, match="JSON"):
+        adapter.read_folder(out)

@@ -1,0 +1,337 @@
+"""What a fact is trained as: pronouns turned round, questions in the wordings people use, and anchors that are none of it."""
+
+from __future__ import annotations
+
+import random
+import string
+
+import pytest
+import test_online_detector as detection
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ockham.errors import ConfigError
+from ockham.online.forms import forms_of, paraphrases, shift, siblings, slot, subject_questions, subjects_of
+from ockham.online.verbs import analyse, base_of_participle, participle, past, third_person
+
+# Said, answered; where the last is True, turning the answer gives back what was said.
+TURNED = [
+    ("I am a baker.", "You are a baker.", True),
+    ("My dog likes me.", "Your dog likes you.", True),
+    ("You are my friend.", "I am your friend.", True),
+    ("I live in Oslo.", "You live in Oslo.", True),
+    ("I was born in Lima.", "You were born in Lima.", True),
+    ("Tom and I are friends.", "Tom and you are friends.", False),
+    ("The book is mine.", "The book is yours.", True),
+    ("I hurt myself.", "You hurt yourself.", True),
+    ("Where am I?", "Where are you?", True),
+    ("What do you know about me?", "What do I know about you?", True),
+    ("I'm from Peru and I've a dog.", "You're from Peru and you've a dog.", True),
+    ("I’m Ada.", "You’re Ada.", True),
+    ("Tom knows that you live in Oslo.", "Tom knows that I live in Oslo.", True),
+    ("Tom likes you.", "Tom likes me.", True),
+    ("We like our house.", "You like your house.", False),
+    ("MY NAME IS ADA.", "YOUR NAME IS ADA.", True),
+]
+UNTOUCHED = [
+    "Tom is Mira's friend.",
+    "Santhosh owns a gold mine.",
+    "Ann lives in the US.",
+    "World War I ended in 1918.",
+    "It is 10 am.",
+    "A myth, iffy.",
+]
+
+# Statement; its reply; questions that must be trained with the part of the reply that is their answer.
+FORMS = [
+    (
+        "Tom is my friend",
+        "Tom is your friend.",
+        {"Who is Tom?": "your friend", "Who is my friend?": "Tom", "Who is Tom to me?": "your friend"},
+    ),
+    (
+        "My name is Ada.",
+        "Your name is Ada.",
+        {"What is my name?": "Ada", "Who am I?": "Ada", "Tell me my name.": "Ada", "What am I called?": "Ada"},
+    ),
+    (
+        "I live in Oslo",
+        "You live in Oslo.",
+        {"Where do I live?": "Oslo", "Where is my home?": "Oslo", "Who lives in Oslo?": "You"},
+    ),
+    ("im a baker", "You are a baker.", {"What am I?": "a baker", "What is my job?": "a baker"}),
+    (
+        "My favourite colour is green",
+        "Your favourite colour is green.",
+        {"What is my favourite colour?": "green", "Which colour do I like best?": "green"},
+    ),
+    (
+        "Mira's dog is called Biscuit",
+        "Mira's dog is called Biscuit.",
+        {
+            "What is Mira's dog called?": "Biscuit",
+            "What is the name of Mira's dog?": "Biscuit",
+            "What is the dog of Mira called?": "Biscuit",
+            "Who is Biscuit?": "Mira's dog",
+            "Whose dog is called Biscuit?": "Mira's dog",
+        },
+    ),
+    (
+        "The capital of Zorland is Blim",
+        "The capital of Zorland is Blim.",
+        {
+            "What is the capital of Zorland?": "Blim",
+            "What is Zorland's capital?": "Blim",
+            "Which city is the capital of Zorland?": "Blim",
+            "Tell me the capital of Zorland.": "Blim",
+            "What is Blim?": "The capital of Zorland",
+        },
+    ),
+    (
+        "Blim is the capital of Zorland",
+        "Blim is the capital of Zorland.",
+        {
+            "What is the capital of Zorland?": "Blim",
+            "What is Zorland's capital?": "Blim",
+            "What is Blim?": "the capital of Zorland",
+        },
+    ),
+    (
+        "Santhosh owns Tesla",
+        "Santhosh owns Tesla.",
+        {
+            "Who owns Tesla?": "Santhosh",
+            "Who is the owner of Tesla?": "Santhosh",
+            "Tesla belongs to whom?": "Santhosh",
+            "What does Santhosh own?": "Tesla",
+        },
+    ),
+    (
+        "Santhosh is the owner of Tesla",
+        "Santhosh is the owner of Tesla.",
+        {"Who owns Tesla?": "Santhosh", "Who is the owner of Tesla?": "Santhosh", "Who is Tesla's owner?": "Santhosh"},
+    ),
+    (
+        "Anna works at Google",
+        "Anna works at Google.",
+        {"Where does Anna work?": "Google", "Who does Anna work for?": "Google", "Who works at Google?": "Anna"},
+    ),
+    (
+        "Anna works as a nurse",
+        "Anna works as a nurse.",
+        {"What is Anna's job?": "a nurse", "What does Anna work as?": "a nurse", "Who is a nurse?": "Anna"},
+    ),
+    (
+        "Bruno was born in Lima",
+        "Bruno was born in Lima.",
+        {"Where was Bruno born?": "Lima", "What is Bruno's birthplace?": "Lima"},
+    ),
+    (
+        "Bruno was born in 1987",
+        "Bruno was born in 1987.",
+        {"When was Bruno born?": "1987", "In which year was Bruno born?": "1987"},
+    ),
+    (
+        "The red key opens the barn",
+        "The red key opens the barn.",
+        {
+            "What does the red key open?": "the barn",
+            "What opens the barn?": "The red key",
+            "Which key opens the barn?": "The red key",
+        },
+    ),
+    (
+        "Kara is allergic to nuts",
+        "Kara is allergic to nuts.",
+        {"What is Kara allergic to?": "nuts", "Who is allergic to nuts?": "Kara"},
+    ),
+    (
+        "Dr. Vale teaches chemistry",
+        "Dr. Vale teaches chemistry.",
+        {"What does Dr. Vale teach?": "chemistry", "Who teaches chemistry?": "Dr. Vale"},
+    ),
+    ("Nia studies birds", "Nia studies birds.", {"What does Nia study?": "birds", "Who studies birds?": "Nia"}),
+    ("I have two cats", "You have two cats.", {"How many cats do I have?": "two cats", "Who has two cats?": "You"}),
+    (
+        "Fenn wrote the Blue Book",
+        "Fenn wrote the Blue Book.",
+        {"What did Fenn write?": "the Blue Book", "Who is the author of the Blue Book?": "Fenn"},
+    ),
+    ("The Blue Book was written by Ann Lee", "The Blue Book was written by Ann Lee.", {"Who wrote the Blue Book?": "Ann Lee"}),
+    (
+        "Kim met Ann in Lima",
+        "Kim met Ann in Lima.",
+        {"Where did Kim meet Ann?": "Lima", "Who did Kim meet?": "Ann", "Who met Ann?": "Kim"},
+    ),
+    ("Tom is 34 years old", "Tom is 34 years old.", {"How old is Tom?": "34 years old", "What is Tom's age?": "34 years old"}),
+    ("The key is under the mat", "The key is under the mat.", {"Where is the key?": "the mat"}),
+    ("My wife is a doctor", "Your wife is a doctor.", {"What is my wife's job?": "a doctor"}),
+    ("My parents live in Rome", "Your parents live in Rome.", {"Where do my parents live?": "Rome"}),
+    ("James's car is red", "James's car is red.", {"What colour is James's car?": "red", "Whose car is red?": "James's car"}),
+    ("Kara can swim", "Kara can swim.", {"What can Kara do?": "swim", "Who can swim?": "Kara"}),
+]
+ALL = sorted({row[0] for row in detection.STATEMENTS} | {row[0] for row in FORMS})
+
+
+@pytest.mark.parametrize(("said", "answered", "is_inverse"), TURNED)
+def test_a_sentence_is_turned_round(said, answered, is_inverse):
+    assert shift(said) == answered
+    if is_inverse:
+        assert shift(answered) == said
+
+
+@pytest.mark.parametrize("text", UNTOUCHED)
+def test_the_third_person_stays(text):
+    assert shift(text) == text
+
+
+@given(
+    st.lists(
+        st.sampled_from(["Tom", "is", "the", "Mira's", "dog", "am", "mine", "15", ",", "lives.", "US", "yourn", "it's"]),
+        max_size=20,
+    )
+)
+def test_a_text_without_the_pronouns_comes_back_as_it_is(words):
+    text = " ".join(word for word in words if word != "mine")
+    assert shift(text) == text
+
+
+@given(st.text(max_size=300) | st.text(alphabet=string.ascii_letters + " '’.,", max_size=300))
+@settings(deadline=None)
+def test_any_text_can_be_turned(text):
+    assert isinstance(shift(shift(text)), str)
+
+
+@pytest.mark.parametrize(("text", "reply", "questions"), FORMS)
+def test_a_fact_is_asked_for_in_the_expected_words(text, reply, questions):
+    info = detection.detected(text)
+    forms = [*forms_of(info, ["questions"]), *paraphrases(info)]
+    assert {form.reply for form in forms} == {reply}
+    answers = {form.user: form.answer for form in forms}
+    assert {user: answers.get(user) for user in questions} == questions
+
+
+@pytest.mark.parametrize("text", ALL)
+def test_every_fact_has_sound_forms(text):
+    info = detection.detected(text)
+    forms = forms_of(info)
+    asked = [form for form in forms if form.kind in ("direct", "inverse", "open")]
+    assert 4 <= len(asked) <= 12
+    assert len({form.user.lower() for form in forms}) == len(forms)
+    assert [form.kind for form in forms[:2]] == ["statement", "shifted"]
+    assert forms[0].user == text
+    assert forms[0].reply.startswith("I see: ")
+    for form in forms:
+        assert form.answer in form.reply
+        assert form.user[0].isupper() or form.kind == "statement"
+        assert "  " not in form.user
+        assert "{" not in form.user
+        assert form.kind not in ("direct", "inverse") or form.answer
+    assert all(detection.DETECTOR.detect(form.user) == (False, None) for form in asked)
+
+
+@pytest.mark.parametrize("text", ALL)
+def test_paraphrases_are_none_of_the_trained_wordings(text):
+    info = detection.detected(text)
+    trained = {form.user.lower() for form in forms_of(info)}
+    held = paraphrases(info)
+    assert len(held) >= 4
+    assert not trained & {form.user.lower() for form in held}
+
+
+def test_forms_come_in_the_order_asked_for_and_a_wrong_one_is_named():
+    info = detection.detected("Tom is my friend")
+    assert [form.user for form in forms_of(info, ["shifted", "statement"])] == ["Tell me about Tom.", "Tom is my friend"]
+    assert subject_questions(info)[0] == "Who is Tom?"
+    with pytest.raises(ConfigError, match="'question'"):
+        forms_of(info, ["question"])
+
+
+@pytest.mark.parametrize("text", ALL)
+def test_siblings_ask_about_others_in_the_same_words(text):
+    info = detection.detected(text)
+    names = ["Omar", "Lena", "Pia", "Zed", "Ivo", "Quin", info.subject, info.value]
+    found = siblings(info, names, 4, random.Random(3))
+    assert len(found) == 4
+    assert found == siblings(info, names, 4, random.Random(3))
+    asked = {form.user for form in forms_of(info)}
+    assert not asked & set(found)
+    assert all(any(name in question for name in names[:6]) for question in found)
+
+
+def test_siblings_agree_with_their_subject():
+    found = siblings(detection.detected("I live in Oslo"), ["Omar", "Pia", "Zed", "Ivo"], 2, random.Random(0))
+    assert not any(" do " in question or " I " in question for question in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "subjects"),
+    [
+        ("Tom is my friend", {"tom"}),
+        ("Santhosh owns Tesla", {"santhosh", "tesla"}),
+        ("Mira's dog is called Biscuit", {"mira", "biscuit", "mira's dog"}),
+        ("I live in Oslo", {"oslo", "i live", "my home"}),
+        ("My name is Ada", {"my name", "who am i", "ada"}),
+        ("Dr. Vale teaches chemistry", {"vale", "chemistry"}),
+    ],
+)
+def test_the_subjects_of_a_fact(text, subjects):
+    found = subjects_of(detection.detected(text))
+    assert subjects <= set(found)
+    assert not {"i", "me", "my", "the", "a", "do i", "tell me"} & set(found)
+
+
+def test_facts_that_contradict_share_their_slot():
+    same = ["Blim is the capital of Zorland", "Zorland's capital is Grum", "The capital of Zorland is Hox"]
+    assert {slot(detection.detected(text)) for text in same} == {("zorland", "capital")}
+    assert slot(detection.detected("My dog is called Rex")) != slot(detection.detected("Mira's dog is called Rex"))
+    assert slot(detection.detected("Tom likes tea")) is None
+
+
+@pytest.mark.parametrize(
+    ("third", "base"),
+    [
+        ("owns", "own"),
+        ("lives", "live"),
+        ("teaches", "teach"),
+        ("has", "have"),
+        ("plays", "play"),
+        ("studies", "study"),
+        ("goes", "go"),
+        ("watches", "watch"),
+        ("uses", "use"),
+        ("closes", "close"),
+        ("dies", "die"),
+        ("fixes", "fix"),
+        ("passes", "pass"),
+    ],
+)
+def test_the_third_person_and_its_base(third, base):
+    assert analyse(third, "Tom") == (base, "does")
+    assert third_person(base) == third
+
+
+@pytest.mark.parametrize(
+    ("said", "base"),
+    [
+        ("wrote", "write"),
+        ("lived", "live"),
+        ("studied", "study"),
+        ("stopped", "stop"),
+        ("visited", "visit"),
+        ("invited", "invite"),
+        ("composed", "compose"),
+        ("painted", "paint"),
+        ("called", "call"),
+        ("moved", "move"),
+        ("founded", "found"),
+        ("found", "find"),
+    ],
+)
+def test_the_past_and_its_base(said, base):
+    assert analyse(said, "Tom") == (base, "did")
+
+
+def test_passives():
+    assert (participle("write"), past("write"), base_of_participle("written")) == ("written", "wrote", "write")
+    assert (participle("own"), past("compose"), base_of_participle("composed")) == ("owned", "composed", "compose")
