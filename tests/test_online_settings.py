@@ -205,8 +205,8 @@ def test_a_wrong_line_is_named_with_its_file(written, text, said, line):
 
 def test_a_missing_file_and_an_unknown_preset_are_said_so(tmp_path):
     assert "cannot read the settings file" in refused(file=tmp_path / "none.yaml")
-    assert "no preset 'spek' (did you mean spec?); config/online/ has default, spec" in refused(preset="spek")
-    assert preset_names() == ["default", "spec"]
+    assert "no preset 'spek' (did you mean spec?); config/online/ has default, small, spec" in refused(preset="spek")
+    assert preset_names() == ["default", "small", "spec"]
 
 
 def test_an_empty_group_changes_nothing(written):

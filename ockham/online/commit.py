@@ -40,7 +40,7 @@ class CommitGate:
         self, adapter: Adapter, before: Mapping[str, Tensor], prob: Callable[[], float], kl: Callable[[], float], turn: int
     ) -> Commit:
         """Leaves the adapter at the largest scale that passes, or bit for bit as it was `before`."""
-        after, reason, found = adapter.state(), "", 0.0
+        after, first = adapter.state(), ""
         for scale in self.scales:
             if scale != 1:
                 adapter.load(after)
@@ -50,7 +50,8 @@ class CommitGate:
             accepted, reason = self.memory.should_accept_update(ctx, None)
             if accepted:
                 return Commit(True, reason, scale, found, cost)
+            first = first or reason  # what was wrong with all of it: a part of it knows less in any case
             if reason == REJECTED_QUALITY:
                 break
         adapter.load(before)
-        return Commit(False, reason, 0.0, prob(), kl())
+        return Commit(False, first, 0.0, prob(), kl())

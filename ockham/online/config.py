@@ -132,7 +132,7 @@ class TrainingSettings:
     iterations_per_fact: int = option(30, "most steps for one fact", low=1)
     forms_per_step: int = option(6, "of a fact's training pairs, the least known ones, in each step", low=1)
     target_prob: float = option(
-        0.9, "a fact is known when the mean token of each of its replies has this probability", above=0, below=1
+        0.9, "a fact is known when each of its replies has this probability, until the answer is out", above=0, below=1
     )
     forms: tuple[str, ...] = option(
         ("statement", "shifted", "questions"),
@@ -209,7 +209,7 @@ class CommitSettings:
     scales: tuple[float, ...] = option((1.0, 0.5, 0.25), "of the update, tried in order until the KL is within its budget")
     min_prob: float = option(
         0.5,
-        "least probability of the answer after training, of the mean token; under it the fact is not kept",
+        "least probability of the least known reply, until the answer is out; under it the fact is not kept",
         low=0,
         below=1,
     )

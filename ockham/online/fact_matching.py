@@ -6,6 +6,10 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from . import phrases
+from .facts import FactInfo
+from .forms import slot
+
 SENTENCE_MARKS = ".,;:!?…\"'`“”‘’«»()[]"  # not + and #: C, C++ and C# are three things
 # Relations that hold one value at a time: what is told later takes the place of what was told before. 'likes', 'owns', 'knows',
 # 'is' and all that are not named here may hold many. 'is relation' (Tom is my friend) is one of them because its question, Who is
@@ -27,6 +31,22 @@ def folded(text: str) -> str:
 def folded_relation(relation: str) -> str:
     """`folded`, with _ and - as spaces: lives_in, lives-in and 'lives in' are one relation."""
     return folded(relation.replace("_", " ").replace("-", " "))
+
+
+def property_of(info: FactInfo) -> tuple[str, str, str] | None:
+    """(of what, which property, what it is) where there is room for one, whatever the wording; else None.
+
+    "Blim is the capital of Zorland" and "Zorland's capital is Grum" give ("zorland", "capital", "blim") and (…, "grum").
+    """
+    found, parts = slot(info), phrases.owned(info.value)
+    if found is None:
+        return None
+    is_turned = parts is not None and phrases.owned(info.subject) is None and found == _key(*parts)
+    return (*found, folded(info.subject if is_turned else info.value))
+
+
+def _key(owner: str, thing: str) -> tuple[str, str]:
+    return phrases.undetermined(owner).casefold(), thing.casefold()
 
 
 def functional_relations(patterns: Iterable[Mapping[str, Any]]) -> frozenset[str]:

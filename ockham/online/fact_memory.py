@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import CheckpointError, ConfigError
 from .config import FactMemorySettings
 from .fact_importance import first_to_go, importance
-from .fact_matching import FUNCTIONAL, folded, folded_relation
+from .fact_matching import FUNCTIONAL, folded, folded_relation, property_of
 from .fact_matching import functional_relations as functional_relations
 from .facts import FactInfo
 
@@ -38,6 +38,7 @@ class StoredFact:
     last_seen: int = 0
     importance: float = 0.0
     superseded: tuple[Mapping[str, Any], ...] = field(default=())
+    holds: tuple[str, ...] = ()  # of what, which property, what it is, where only one can be; see `property_of`
 
     @property
     def number(self) -> int:
@@ -104,15 +105,26 @@ class FactMemory:
         return self._facts[fact.id]
 
     def same(self, text: str, info: FactInfo) -> StoredFact | None:
-        """The fact that says this: by its words, or by subject, relation and value; case, marks and spaces do not count."""
-        words, slot, said = folded(text), _slot(info), _said(info)
+        """The fact that says this: by its words, by subject, relation and value, or as the same property in other words.
+
+        Case, marks and spaces do not count.
+        """
+        words, slot, said, holds = folded(text), _slot(info), _said(info), property_of(info)
         for fact in self._facts.values():
+            if holds and fact.holds == holds:
+                return fact
             if folded(fact.fact_text) == words or (all(slot) and (slot, said) == (_slot(fact), _said(fact))):
                 return fact
         return None
 
     def contradicted(self, info: FactInfo) -> StoredFact | None:
-        """The fact that cannot stay true beside this one: same subject, same functional relation, another value."""
+        """The fact that cannot stay true beside this one: same subject, same functional relation, another value; or the same
+        property of something in another wording, such as Zorland's capital and the capital of Zorland.
+        """
+        if holds := property_of(info):
+            for fact in self._facts.values():
+                if fact.holds[:2] == holds[:2] and fact.holds != holds:
+                    return fact
         if not (info.exclusive or folded_relation(info.relation) in self.functional):
             return None
         return next((fact for fact in self.find(info.subject, info.relation) if _said(fact) != _said(info)), None)
@@ -191,7 +203,8 @@ class FactMemory:
 
     def state_dict(self) -> dict[str, Any]:
         """All of it in JSON's own types."""
-        facts = [asdict(f) | {"entities": list(f.entities), "superseded": [dict(s) for s in f.superseded]} for f in self.facts]
+        facts = [asdict(f) | {"entities": list(f.entities), "superseded": [dict(s) for s in f.superseded], "holds": list(f.holds)}
+                 for f in self.facts]  # fmt: skip
         return {"turn": self.turn, "next": self._next, "facts": facts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -208,7 +221,8 @@ class FactMemory:
 
     def _told(self, id: str, text: str, info: FactInfo, turn: int) -> StoredFact:
         return StoredFact(id=id, fact_text=text, entities=tuple(info.entities), relation=info.relation, subject=info.subject,
-                          particle=info.particle, value=info.value, confidence=info.confidence, pattern=info.pattern,
+                          particle=info.particle, value=info.value, holds=property_of(info) or (),
+                          confidence=info.confidence, pattern=info.pattern,
                           first_seen=turn, last_seen=turn)  # fmt: skip
 
 
@@ -225,7 +239,12 @@ def _said(fact: StoredFact | FactInfo) -> tuple[str, str]:
 def _stored(told: Mapping[str, Any]) -> StoredFact:
     """A fact from JSON's own types."""
     return StoredFact(
-        **{**told, "entities": tuple(told["entities"]), "superseded": tuple(dict(old) for old in told["superseded"])}
+        **{
+            **told,
+            "entities": tuple(told["entities"]),
+            "superseded": tuple(dict(old) for old in told["superseded"]),
+            "holds": tuple(told.get("holds", ())),
+        }
     )
 
 

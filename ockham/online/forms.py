@@ -31,7 +31,7 @@ __all__ = [
 ACKNOWLEDGED = "I see: {}"  # the reply to a statement
 ABOUT = "Tell me about {}."
 KINDS = ("statement", "shifted", "questions")
-LIMITS = {"direct": 4, "inverse": 3, "open": 1}  # questions of each kind that are trained on
+LIMITS = {"direct": 6, "inverse": 4, "open": 2}  # questions of each kind that are trained on
 # "the N of Y" where Y has one N at a time.
 SINGLE = word_set(
     """owner capital ceo president king queen boss head leader mayor captain director manager husband wife mother father

@@ -36,7 +36,7 @@ class Example:
 
     ids: list[int]  # (T,)
     weights: Tensor  # of each token's loss; 0 before the reply unless all tokens count, (T,)
-    answer: Tensor  # which tokens are the answer, (T,) bool
+    answer: Tensor  # which tokens have to be said for the answer to be there: the reply up to its end, (T,) bool
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Learner:
         reply = self.base.encode(text)
         pieces = [self.base.decode([token]) for token in reply]
         spelled = "".join(pieces)
-        answer = torch.tensor(_covered(pieces, spelled, form.answer or form.reply))
+        answer = torch.tensor(_said_until(pieces, spelled, form.answer or form.reply))
         weights = self.weighter.weights(pieces, list(entities), form.answer, spelled)
         before = torch.ones(len(prompt)) if self.config.training.loss.loss_on == "all" else torch.zeros(len(prompt))
         return Example(
@@ -104,7 +104,7 @@ class Learner:
 
     @torch.no_grad()
     def probabilities(self, forms: Sequence[Form]) -> list[float]:
-        """p(answer | prompt and the reply before it) of each form: the product over the answer's tokens."""
+        """p(answer | prompt) of each form: that the reply is said word for word until the answer is out, its tokens' product."""
         if not forms:
             return []
         examples = [self.example(form) for form in forms]
@@ -283,12 +283,12 @@ def _answer_losses(losses: Tensor, examples: Sequence[Example]) -> Tensor:
     return (losses * answers).sum(-1)
 
 
-def _covered(pieces: Sequence[str], text: str, part: str) -> list[bool]:
-    """Which pieces overlap the first occurrence of `part` in `text`; all, where it does not occur."""
+def _said_until(pieces: Sequence[str], text: str, part: str) -> list[bool]:
+    """Which pieces begin before the end of the first occurrence of `part` in `text`; all, where it does not occur."""
     start = text.casefold().find(part.casefold())
-    if start < 0:
-        return [True] * len(pieces)
-    ends, at = [], 0
+    end = start + len(part) if start >= 0 else len(text)
+    found, at = [], 0
     for piece in pieces:
-        ends.append((at, at := at + len(piece)))
-    return [first < start + len(part) and last > start for first, last in ends]
+        found.append(at < end)
+        at += len(piece)
+    return found

@@ -12,10 +12,11 @@ from pathlib import Path
 from ..arguments import DEBUG
 from ..errors import WorldError
 from ..files import check_target, write_text
-from .bases import Base, check_libraries
+from .bases import Base, check_libraries, checkpoint_of, is_available
 from .config import OnlineConfig
 from .settings import load_settings
 
+SMALL = "small"  # the preset for bases of ours
 STATE = Path("out-chat")
 
 
@@ -23,10 +24,9 @@ def run(options: argparse.Namespace) -> int:
     """Does what the flags say; the exit code."""
     check_libraries()
     overrides = [arg for arg in options.rest if not DEBUG.fullmatch(arg)]
-    config = load_settings(options.preset, options.config, overrides)
-    if options.base:
-        config = replace(config, model=replace(config.model, base_model_name=options.base))
-    is_chosen = bool(options.base) or config.model.base_model_name != load_settings().model.base_model_name
+    config, is_chosen = settings(options, options.preset, overrides)
+    if options.preset is None and is_small(config, is_chosen):
+        config, _ = settings(options, SMALL, overrides)
     if options.make_base:
         return make_base(config)
     if options.exam:
@@ -34,6 +34,20 @@ def run(options: argparse.Namespace) -> int:
     if options.replay:
         return tell_again(options, config, is_chosen)
     return talk(options, config, is_chosen, has_settings=bool(overrides or options.config or options.preset))
+
+
+def settings(options: argparse.Namespace, preset: str | None, overrides: list[str]) -> tuple[OnlineConfig, bool]:
+    """All layers, and whether the base is one that was asked for by name."""
+    config = load_settings(preset, options.config, overrides)
+    if options.base:
+        config = replace(config, model=replace(config.model, base_model_name=options.base))
+    return config, bool(options.base) or config.model.base_model_name != load_settings().model.base_model_name
+
+
+def is_small(config: OnlineConfig, is_chosen: bool) -> bool:
+    """Whether the base is one of ours, as the one is that is made where the default is absent."""
+    name = config.model.base_model_name
+    return checkpoint_of(name) is not None if is_chosen else not is_available(name)
 
 
 def said(text: str) -> None:

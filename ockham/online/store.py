@@ -105,7 +105,8 @@ class StateFolder(StateView):
             if snapshot is None:
                 raise CheckpointError(f"{error}; no earlier one is whole: put it back from a copy") from error
             if not fall_back:
-                offer = f"the state before turn {snapshot.turn} is whole: put the file back from a copy, or take that state (--fall-back)"
+                whole = f"the state before turn {snapshot.turn} is whole"
+                offer = f"{whole}: --fall-back takes it; or put the file back from a copy"
                 raise CheckpointError(f"{error}; {offer}") from error
             with self._writing() as number:
                 self._return_to(snapshot, Turn(text="", reply="", kind="command", reason_code=DAMAGED), number)

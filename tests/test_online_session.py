@@ -1,0 +1,442 @@
+"""A session on its folder: a turn is there whole or not at all, what is forgotten leaves nothing, the log tells it all again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import sys
+import time
+
+import pytest
+import torch
+from online_attacks import ATTACKS
+from online_bases import tiny_ours, tiny_qwen
+from online_chats import QUICK, contents, load, session, sha, tell
+
+from ockham.errors import CheckpointError, ConfigError, WorldError
+from ockham.online import tombstones
+from ockham.online.learning import Learner
+from ockham.online.retelling import replay
+from ockham.online.store import StateFolder
+
+CHEAP = {"n": 2, "r": 8, "p": 1, "dklen": 32}  # scrypt, where its cost is not what is tested
+SHORT = "fact_memory.replay_interval=3"
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch):
+    monkeypatch.setattr(tombstones, "SCRYPT", CHEAP)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tiny_ours(tmp_path_factory.mktemp("bases") / "ours")
+
+
+@pytest.fixture
+def open_chat(tmp_path, base):
+    """Opens a session in a folder of this name; closes all at the end."""
+    opened = []
+
+    def make(name="chat", *more, **options):
+        opened.append(session(tmp_path / name, base, *more, **options))
+        return opened[-1]
+
+    yield make
+    for chat in opened:
+        chat.store.close()
+
+
+def differences(folder):
+    """What a replay of the folder's log does otherwise."""
+    return [(line["turn"], found) for line, _, found in replay(folder / "session.jsonl", load) if found]
+
+
+# ---- committing
+
+
+def test_what_was_said_is_there_when_the_folder_is_opened_again(open_chat, tmp_path, base):
+    with open_chat() as chat:
+        tell(chat, "Tom is my friend.", "My email is bob@x.org.")
+        before, known = sha(chat), chat.trainer.known.state_dict()
+    with open_chat(is_chosen=False) as chat:
+        assert sha(chat) == before
+        assert [(row.id, row.state) for row in chat.facts()] == [(1, "active"), (2, "pending")]
+        assert chat.why("f1")["source"] == "Tom is my friend."
+        assert chat.trainer.known.state_dict() == known | {"session": {"facts": 0, "kl": 0.0}, "clock": 3} | {
+            "memory": known["memory"] | {"turn": 3, "facts": [f | {"importance": i} for f, i in importances(chat, known)]}
+        }
+        assert tell(chat, "/confirm").facts[0]["id"] == "f2"
+
+
+def importances(chat, known):
+    return [(fact, chat.trainer.memory.get(fact["id"]).importance) for fact in known["memory"]["facts"]]
+
+
+def test_a_session_on_a_qwen_base_learns_undoes_forgets_and_replays(tmp_path):
+    base = tiny_qwen(tmp_path / "qwen")
+    with session(tmp_path / "chat", base) as chat:
+        empty = sha(chat)
+        assert tell(chat, "Santhosh owns Tesla.").facts[0]["accepted"]
+        once = sha(chat)
+        tell(chat, "Anna lives in Oslo.", "Who owns Tesla?", "/undo")
+        assert sha(chat) == once != empty
+        assert chat.say("Привет, как дела?").kind == "question"
+    assert differences(tmp_path / "chat") == []
+    with session(tmp_path / "chat", base, is_chosen=False) as chat:
+        chat.forget("f1")
+        assert sha(chat) == empty
+    assert not any(word in contents(tmp_path / "chat") for word in (b"Santhosh", b"Tesla"))
+
+
+def test_undo_through_the_folder_is_undo_in_memory(open_chat, tmp_path):
+    told = ("Tom is my friend.", "Anna lives in Oslo. Carlos likes tea.", "My email is bob@x.org.", "Hello.", "/undo")
+    chat = open_chat("chat", SHORT)
+    tell(chat, *told)
+    other = open_chat("other", SHORT)
+    for text in told:
+        other.trainer.take(text)
+    assert sha(chat) == sha(other)
+    assert chat.trainer.known.state_dict() == other.trainer.known.state_dict()
+    assert [(row.id, row.state) for row in chat.store.facts()] == [(1, "active"), (2, "undone"), (3, "undone"), (4, "pending")]
+    chat.close()
+    again = open_chat("chat", SHORT)
+    assert again.trainer.known.clock == other.trainer.known.clock + 1  # /begin
+    assert tell(again, "Santhosh owns Tesla.").facts[0]["id"] == "f5"
+
+
+def test_with_nothing_to_undo_it_says_why(open_chat):
+    chat = open_chat()
+    with pytest.raises(ConfigError, match="nothing was learned yet"):
+        chat.say("/undo")
+    tell(chat, "Tom is my friend.")
+    chat.forget("f1")
+    with pytest.raises(ConfigError, match="was forgotten in turn 2"):
+        chat.say("/undo")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, WorldError("disk full")])
+def test_a_message_that_breaks_off_is_not_there(open_chat, monkeypatch, error):
+    chat = open_chat()
+    tell(chat, "Tom is my friend.")
+    before, known, bytes_before = sha(chat), chat.trainer.known.state_dict(), contents(chat.store.folder)
+    monkeypatch.setattr(StateFolder if isinstance(error, WorldError) else Learner,
+                        "commit" if isinstance(error, WorldError) else "_update", raising(error))  # fmt: skip
+    with pytest.raises(type(error) if isinstance(error, Exception) else error):
+        chat.say("Anna lives in Oslo.")
+    monkeypatch.undo()
+    assert (sha(chat), chat.trainer.known.state_dict()) == (before, known)
+    assert contents(chat.store.folder) == bytes_before
+    assert tell(chat, "Anna lives in Oslo.").facts[0]["id"] == "f2"
+
+
+def raising(error):
+    def fail(*args, **options):
+        raise error
+
+    return fail
+
+
+def test_interrupted_right_after_the_commit_the_session_has_what_the_folder_has(open_chat, monkeypatch):
+    chat = open_chat()
+    original = StateFolder.commit
+
+    def late(self, turn):
+        original(self, turn)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StateFolder, "commit", late)
+    with pytest.raises(KeyboardInterrupt):
+        chat.say("Tom is my friend.")
+    monkeypatch.undo()
+    assert [row.id for row in chat.facts()] == [1]
+    assert chat.trainer.known.clock == 1
+    tell(chat, "Anna lives in Oslo.")
+    chat.close()
+    assert differences(chat.store.folder) == []
+
+
+def test_of_too_many_that_wait_the_oldest_is_evicted_in_the_folder_too(open_chat):
+    chat = open_chat("chat", "safety.max_pending=1")
+    tell(chat, "My email is bob@x.org.", "My phone is 555-123-4567.")
+    assert [(row.id, row.state) for row in chat.store.facts()] == [(1, "evicted"), (2, "pending")]
+    chat.forget("f1")
+    assert b"bob@x" not in contents(chat.store.folder)
+
+
+# ---- forgetting
+
+
+TOLD = ("Tom is my friend.", "Santhosh owns Tesla.", "Who owns Tesla?", "Anna lives in Oslo.")
+
+
+def test_what_is_forgotten_leaves_no_word_in_any_file_and_was_never_learned(open_chat):
+    chat, never = open_chat("chat", SHORT), open_chat("never", SHORT)
+    tell(chat, *TOLD)
+    done = chat.forget("f2")
+    assert (done.turns, [stone.id for stone in done.tombstones]) == ([2, 3], [2])
+    found = contents(chat.store.folder).lower()
+    assert not any(word in found for word in (b"santhosh", b"tesla"))
+    assert b"anna" in found
+    tell(never, "Tom is my friend.", "Who owns Tesla?", "Anna lives in Oslo.")
+    assert sha(chat) == sha(never)
+    with pytest.raises(ConfigError, match="was forgotten in turn 5"):
+        chat.why("f2")
+    chat.close()
+    again = open_chat("chat", SHORT)
+    assert [row.id for row in again.facts()] == [1, 3]
+    assert tell(again, "Carlos likes tea.").facts[0]["id"] == "f4"
+
+
+def test_of_two_facts_in_one_message_one_is_forgotten_and_the_other_keeps_its_words(open_chat):
+    chat = open_chat()
+    tell(chat, "Santhosh owns Tesla. Anna lives in Oslo.")
+    chat.forget("f1")
+    assert not any(word in contents(chat.store.folder).lower() for word in (b"santhosh", b"tesla"))
+    assert chat.why("f2")["source"] == "Anna lives in Oslo."
+    never = open_chat("never")
+    tell(never, "Anna lives in Oslo.")
+    assert sha(chat) == sha(never)
+
+
+@pytest.mark.parametrize("how", ["forget", "/reject"])
+def test_a_fact_that_waits_can_be_forgotten(open_chat, how):
+    chat, never = open_chat("chat", SHORT), open_chat("never", SHORT)
+    tell(chat, "Tom is my friend.", "My email is bob@x.org.")
+    chat.forget("f2") if how == "forget" else chat.say("/reject")
+    assert b"bob@x" not in contents(chat.store.folder)
+    tell(never, "Tom is my friend.")
+    for one in (chat, never):
+        tell(one, "Hello.", "Anna lives in Oslo.")
+    assert (sha(chat), chat.trainer.known.pending) == (sha(never), {})
+
+
+def test_a_fact_that_was_undone_and_told_again_is_forgotten_with_all_its_tellings(open_chat):
+    chat = open_chat()
+    tell(chat, "Santhosh owns Tesla.", "/undo", "Santhosh owns Tesla.", "Tom is my friend.")
+    chat.forget("f2")
+    assert b"Tesla" not in contents(chat.store.folder)
+    assert [row.id for row in chat.store.facts()] == [3]
+
+
+def test_a_superseded_value_is_forgotten_with_its_fact(open_chat):
+    chat = open_chat()
+    tell(chat, "Anna lives in Oslo.", "Anna lives in Rome.", "Tom is my friend.")
+    chat.forget("f1")
+    assert not any(word in contents(chat.store.folder) for word in (b"Oslo", b"Rome", b"Anna"))
+
+
+@pytest.mark.parametrize(
+    ("gone", "kept"),
+    [
+        ("Tom is my friend.", "My friend Tom lives in Oslo."),
+        ("My favorite subject is math.", "Anna lives in Oslo."),
+        ("My first total is zero.", "Anna lives in Oslo."),
+        ("My car is a kl f1.", "Tom likes tea."),
+        ("Tom likes tea.", "Kim is the owner of the likes."),
+    ],
+)
+def test_words_that_the_program_or_another_fact_uses_do_not_hinder_forgetting(open_chat, gone, kept):
+    chat = open_chat()
+    tell(chat, f"/learn {gone}", kept)
+    chat.forget("f1")
+    assert [row.id for row in chat.facts()] == [2]
+    assert gone.encode() not in contents(chat.store.folder)
+
+
+def test_with_self_training_replies_that_mention_it_are_not_learned_again(open_chat):
+    chat = open_chat("chat", "training.self_train=true")
+    tell(chat, "Hello.", "Santhosh owns Tesla.", "Who owns Tesla?")
+    chat.forget("f1")
+    assert b"Tesla" not in contents(chat.store.folder)
+    assert [event["text"] for event in chat.trainer.known.events] == ["Hello."]
+
+
+def test_an_unknown_id_is_named(open_chat):
+    chat = open_chat()
+    tell(chat, "Tom is my friend.")
+    with pytest.raises(ConfigError, match="there is no fact 9; there are: 1"):
+        chat.forget("f9")
+    for bad in ("", "tom", "f", "-1", "²", "9" * 30):
+        with pytest.raises(ConfigError, match="a fact's id is f and a number"):
+            chat.why(bad)
+
+
+# ---- telling again
+
+
+def test_a_replay_gives_every_reply_and_every_adapter(open_chat):
+    chat = open_chat("chat", SHORT, "generation.temperature=1.0", "checkpoint.interval=2")
+    tell(chat, "Tom is my friend.", "Anna lives in Oslo. Carlos likes tea.", "/undo", "My email is bob@x.org.", "/confirm",
+         "Who is Tom?", "Santhosh owns Tesla.")  # fmt: skip
+    chat.close()
+    chat = open_chat("chat", SHORT, "generation.temperature=1.0", "checkpoint.interval=2")
+    tell(chat, "Anna lives in Rome.", "/undo", "/undo", "Hello.", "/learn frob zib knab")
+    chat.close()
+    assert differences(chat.store.folder) == []
+    log = chat.store.folder / "session.jsonl"
+    lines = log.read_text().splitlines()
+    line = json.loads(lines[1])
+    lines[1] = json.dumps(line | {"text": "Tom is my enemy."})
+    log.write_text("\n".join(lines) + "\n")
+    assert differences(chat.store.folder)[0][0] == 1
+
+
+def test_a_tombstone_replays_as_nothing_and_undo_stops_at_it(open_chat):
+    chat = open_chat()
+    tell(chat, "Tom is my friend.", "Santhosh owns Tesla.")
+    chat.forget("f2")
+    tell(chat, "Anna lives in Oslo.", "/undo")
+    chat.close()
+    turns = [turn for _, turn, found in replay(chat.store.folder / "session.jsonl", load) if found == []]
+    assert [None if turn is None else turn.text for turn in turns] == [
+        "Tom is my friend.", None, None, "Anna lives in Oslo.", "/undo"]  # fmt: skip
+
+
+# ---- folders that do not fit
+
+
+def test_other_settings_are_refused_by_name(open_chat):
+    open_chat().close()
+    with pytest.raises(ConfigError, match=r"other settings \(training.learning_rate\)"):
+        open_chat("chat", "training.learning_rate=0.5")
+    with open_chat("chat", "training.learning_rate=0.5", is_chosen=False) as chat:
+        assert chat.config.training.learning_rate == 1e-3
+
+
+def test_a_base_that_was_moved_is_still_the_same_and_another_one_is_refused(open_chat, tmp_path, base):
+    open_chat().close()
+    moved = shutil.copytree(base, tmp_path / "moved")
+    session(tmp_path / "chat", moved, is_chosen=False, asked_for=str(moved)).close()
+    session(tmp_path / "chat", moved, asked_for=str(moved)).close()
+    other = tiny_ours(tmp_path / "other", seed=1)
+    with pytest.raises(CheckpointError, match="belongs to the base"):
+        session(tmp_path / "chat", other, asked_for=str(other))
+
+
+def test_a_base_that_changes_during_the_chat_is_an_error(open_chat):
+    chat = open_chat()
+    with torch.no_grad():
+        next(p for n, p in chat.base.model.named_parameters() if "lora" not in n).add_(1)
+    with pytest.raises(CheckpointError, match="changed during the chat"):
+        chat.close()
+
+
+def test_a_second_chat_on_the_folder_is_refused(open_chat, tmp_path, base):
+    open_chat()
+    if (child := os.fork()) == 0:  # another process
+        try:
+            session(tmp_path / "chat", base)
+        except WorldError as error:
+            os._exit(7 if f"another chat has {tmp_path / 'chat'} open" in str(error) else 1)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_damaged_adapter_offers_the_newest_whole_state_and_takes_it_when_asked(open_chat):
+    chat = open_chat()
+    tell(chat, "Tom is my friend.")
+    before = sha(chat)
+    tell(chat, "Anna lives in Oslo.")
+    chat.close()
+    newest = max((chat.store.folder / "adapters").iterdir())
+    newest.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="--fall-back"):
+        open_chat()
+    chat = open_chat(fall_back=True)
+    assert sha(chat) == before
+    assert "went back" in chat.recovered[0]
+    assert tell(chat, "Carlos likes tea.").facts[0]["id"] == "f3"
+    chat.close()
+    assert differences(chat.store.folder) == []
+
+
+# ---- attacks and crashes
+
+
+def test_no_attack_is_committed_without_confirmation(open_chat):
+    chat = open_chat("chat", "generation.max_new_tokens=1", "metrics.interval=1000")
+    before, messages = sha(chat), [text for texts in ATTACKS.values() for text in texts]
+    assert len(messages) >= 100
+    for text in messages:
+        turn = chat.say(text)
+        assert turn.facts == [], text
+    assert sha(chat) == before
+    assert {row.state for row in chat.store.facts()} <= {"pending", "evicted"}
+
+
+MESSAGES = ["Tom is my friend.", "Hello.", "Anna lives in Oslo.", "My email is bob@x.org.", "/confirm", "Carlos likes tea.",
+            "Santhosh owns Tesla.", "/undo", "Who is Tom?", "Anna lives in Rome."]  # fmt: skip
+
+
+def killed_chats(folder, base, kills, seed):
+    """Kills so many real chats over a pipe, each at some moment; every one goes on with what the last one has not committed."""
+    rng, told = random.Random(seed), []
+    messages = [MESSAGES[i % len(MESSAGES)] for i in range(10 * kills)]
+    for _ in range(kills):
+        acknowledged = kill_one(folder, base, messages[len(told):], rng)  # fmt: skip
+        lines = [json.loads(line) for line in (folder / "session.jsonl").read_text().splitlines()[1:]] if folder.exists() else []
+        with session(folder, base, is_chosen=False) as chat:
+            texts = [turn["text"] for turn in chat.store.turns() if turn["text"] != "/begin"]
+        assert texts == messages[: len(texts)]
+        assert len(told) + acknowledged <= len(texts)
+        assert len(lines) >= acknowledged
+        told = texts
+    return told
+
+
+def kill_one(folder, base, messages, rng):
+    """Replies that the chat gave before it was killed."""
+    (stdin, to_chat), (from_chat, stdout) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        run_chat(folder, base, stdin, stdout, (to_chat, from_chat))
+    os.close(stdin)
+    os.close(stdout)
+    os.write(to_chat, "".join(f"{text}\n" for text in messages).encode())
+    got = b""
+    until = time.monotonic() + 60
+    while b"\n" not in got and time.monotonic() < until:
+        got += os.read(from_chat, 4096)
+    time.sleep(rng.uniform(0, 0.6))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    while select.select([from_chat], [], [], 0)[0] and (more := os.read(from_chat, 4096)):
+        got += more
+    os.close(to_chat)
+    os.close(from_chat)
+    return got.count(b"\n")
+
+
+def run_chat(folder, base, stdin, stdout, others):
+    """In the child: the program itself."""
+    from ockham.__main__ import main
+
+    try:
+        for fd in others:
+            os.close(fd)
+        sys.stdin, sys.stdout = os.fdopen(stdin), os.fdopen(stdout, "w")
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        main(["chat", "--plain", "--state", str(folder), "--base", str(base), *QUICK])
+    finally:
+        os._exit(1)
+
+
+def check_kills(tmp_path, base, kills):
+    told = killed_chats(tmp_path / "chat", base, kills, seed=kills)
+    assert len(told) > kills
+    assert differences(tmp_path / "chat") == []
+
+
+def test_a_chat_that_is_killed_three_times_loses_nothing_that_it_answered(tmp_path, base):
+    check_kills(tmp_path, base, 3)
+
+
+@pytest.mark.slow
+def test_a_chat_that_is_killed_fifty_times_loses_nothing_that_it_answered(tmp_path, base):
+    check_kills(tmp_path, base, 50)

@@ -1,0 +1,502 @@
+"""The trainer: what a message changes, what it must not change, and that all of it can be told again or taken back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from online_bases import tiny_ours
+from online_chats import lively, load, settings, sha, tell, trainer
+
+from ockham.errors import ConfigError
+from ockham.memory import REJECTED_COMPLEXITY, REJECTED_QUALITY
+from ockham.online.learning import Learner
+from ockham.plugins.gate import SKIPPED
+
+LEARNS = (
+    "training.iterations_per_fact=900",
+    "training.learning_rate=1e-3",
+    "training.forms=[shifted]",
+    "training.forms_per_step=6",
+    "training.loss.dynamic_kl.enabled=false",
+    "training.loss.kl_lambda=0",
+    "anchors.per_step=0",
+    "model.lora.rank=32",
+    "model.lora.alpha=64",
+    "generation.max_new_tokens=24",
+    "subject_gate.enabled=true",
+    "safety.max_kl_per_session=1e9",
+)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tiny_ours(tmp_path_factory.mktemp("bases") / "ours")
+
+
+@pytest.fixture
+def chat(base):
+    return trainer(base)
+
+
+@pytest.fixture(scope="module")
+def lively_base(tmp_path_factory):
+    return lively(tmp_path_factory.mktemp("bases") / "lively")
+
+
+@pytest.fixture(scope="module")
+def taught_once(lively_base):
+    chat = trainer(lively_base, *LEARNS)
+    turn = chat.take("Anna lives in Oslo.")
+    return chat, turn, chat.place()
+
+
+@pytest.fixture
+def taught(taught_once):
+    """A trainer that has learned one fact well, and the turn in which it did."""
+    chat, turn, place = taught_once
+    chat.return_to(place)
+    return chat, turn
+
+
+def record(turn):
+    (only,) = turn.facts
+    return only
+
+
+# ---- learning
+
+
+def test_a_fact_is_learned_and_its_answer_becomes_likelier(taught):
+    chat, turn = taught
+    told = record(turn)
+    assert (turn.kind, told["id"], told["accepted"], turn.changed) == ("fact", "f1", True, True)
+    assert told["p_after"] >= 0.9 > 0.01 > told["p_before"]
+    assert "Oslo" in chat.reply("Tell me about Anna.")
+    assert turn.losses.keys() == {"total", "task", "kl", "lambda"}
+
+
+def test_the_specifications_call_gives_reply_and_losses(chat):
+    reply, losses = chat.chat_and_update("Tom is my friend.")
+    assert isinstance(reply, str)
+    assert losses["task"] > 0
+    assert chat.chat_and_update("Who is Tom?")[1] == {}
+
+
+def test_learning_goes_through_the_rack_and_the_ledger(chat, monkeypatch):
+    seen = []
+    from ockham.plugins import PluginHost
+
+    original = PluginHost.process_batch_start
+
+    def watched(self, ctx):
+        made = original(self, ctx)
+        seen.append((ctx.surprise_score if hasattr(ctx, "surprise_score") else None, made.updated))
+        return made
+
+    monkeypatch.setattr(PluginHost, "process_batch_start", watched)
+    told = record(chat.take("Tom is my friend."))
+    assert [updated for _, updated in seen] == [True] * told["steps"]
+    assert told["units"] > 0
+    assert told["units"] == pytest.approx(chat.learner.ledger.units, rel=0.5)
+
+
+def test_a_rack_that_is_closed_learns_nothing(chat, monkeypatch):
+    """The gate decides: with every step refused the adapter keeps its bytes."""
+    from dataclasses import replace
+
+    from ockham.plugins import PluginHost
+
+    counted = []
+
+    def closed(self, ctx):
+        counted.append(1)
+        if len(counted) > 3:
+            raise KeyboardInterrupt
+        return replace(ctx, updated=False) if hasattr(ctx, "__dataclass_fields__") else ctx
+
+    monkeypatch.setattr(PluginHost, "process_batch_start", closed)
+    before = sha(chat)
+    with pytest.raises(KeyboardInterrupt):
+        chat.take("Tom is my friend.")
+    assert sha(chat) == before
+
+
+def test_what_is_known_is_skipped_and_the_bytes_stay(taught):
+    chat, _ = taught
+    before = sha(chat)
+    turn = chat.take("Anna lives in Oslo.")
+    assert (record(turn)["reason_code"], record(turn)["steps"], turn.changed) == (SKIPPED, 0, False)
+    assert (sha(chat), chat.memory.get("f1").turns_seen) == (before, 2)
+
+
+def test_several_facts_in_one_message_are_learned_one_by_one_and_undone_together(chat):
+    before = sha(chat)
+    turn = chat.take("Tom is my friend. Anna lives in Oslo.")
+    assert [told["id"] for told in turn.facts] == ["f1", "f2"]
+    assert turn.facts[0]["adapter_after"] == turn.facts[1]["adapter_before"] != before
+    chat.take("/undo")
+    assert (sha(chat), chat.memory.facts) == (before, [])
+
+
+def test_chat_and_questions_leave_the_adapter_alone(chat):
+    before = sha(chat)
+    for text in ("Hello there.", "Who is Tom?", "What a day!"):
+        assert not chat.take(text).changed
+    assert sha(chat) == before
+
+
+def test_self_training_changes_the_adapter_on_every_message(base):
+    chat = trainer(base, "training.self_train=true")
+    for text in ("Hello there.", "Who is Tom?"):
+        before = sha(chat)
+        assert chat.take(text).changed
+        assert sha(chat) != before
+
+
+def test_learn_takes_a_statement_that_the_detector_does_not(chat):
+    assert chat.take("frob zib knab").facts == []
+    turn = chat.take("/learn frob zib knab")
+    assert (turn.kind, record(turn)["text"], record(turn)["confidence"]) == ("fact", "frob zib knab", 0.0)
+    with pytest.raises(ConfigError, match="needs the statement"):
+        chat.take("/learn ")
+
+
+@pytest.mark.parametrize("text", ["/learn Том мой друг.", "/learn 東京は首都です"])
+def test_what_the_base_cannot_read_is_not_learned_and_said_so(chat, text):
+    before = sha(chat)
+    turn = chat.take(text)
+    assert (turn.facts, turn.reason_code, sha(chat)) == ([], "UNREADABLE", before)
+    assert "cannot read" in turn.notes[0]
+
+
+def test_a_statement_longer_than_the_base_reads_is_not_learned(chat):
+    turn = chat.take("/learn Tom is the friend of " + "Bartholomew " * 12)
+    assert (turn.facts, turn.waiting, turn.reason_code) == ([], [], "TOO_LONG")
+
+
+def test_marks_of_the_templates_in_a_fact_are_only_text(chat):
+    if (turn := chat.take("/learn Tom likes {text} and %s, {0}")).waiting:
+        turn = chat.take("/confirm")
+    assert record(turn)["accepted"]
+    assert chat.teacher.forms(chat.teacher.info("Tom likes {text} and %s, {0}"))[0].user == "Tom likes {text} and %s, {0}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "empty"), (" \n", "empty"), ("x" * 100_000, "100,000 characters"), ("a\ud800b", "UTF-8"), ("/nope", "unknown command")],
+)
+def test_a_message_that_is_refused_changes_nothing(chat, text, message):
+    chat.take("Tom is my friend.")
+    before = chat.place()
+    with pytest.raises(ConfigError, match=message):
+        chat.take(text)
+    assert chat.known.state_dict() == before[1]
+
+
+def test_dropout_in_the_adapter_is_drawn_from_the_settings_seed(base):
+    hashes = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        chat = trainer(base, "model.lora.dropout=0.3")
+        tell(chat, "Tom is my friend.", "Anna lives in Oslo.")
+        hashes.append(sha(chat))
+    assert hashes[0] == hashes[1]
+    plain = trainer(base)
+    tell(plain, "Tom is my friend.", "Anna lives in Oslo.")
+    assert sha(plain) != hashes[0]
+
+
+# ---- the gate
+
+
+def test_an_update_over_the_budget_is_halved_and_halved_again(base, monkeypatch):
+    chat = trainer(base, "commit.kl_budget=0.1")
+    before = chat.adapter.state()
+    costs = iter([0.5, 0.2, 0.05])
+    monkeypatch.setattr(Learner, "kl", lambda self, prompts: next(costs))
+    told = record(chat.take("Tom is my friend."))
+    assert (told["scale"], told["accepted"], told["kl"]) == (0.25, True, 0.05)
+    after = chat.adapter.state()
+    monkeypatch.undo()
+    whole = trainer(base)
+    whole.take("Tom is my friend.")
+    for name, tensor in whole.adapter.state().items():
+        torch.testing.assert_close(after[name] - before[name], 0.25 * (tensor - before[name]), atol=1e-7, rtol=1e-3)
+
+
+def test_an_update_that_stays_over_the_budget_is_taken_back_byte_for_byte(base):
+    chat = trainer(base, "commit.kl_budget=1e-9")
+    before, known = sha(chat), chat.known.state_dict()
+    turn = chat.take("Tom is my friend.")
+    assert (record(turn)["reason_code"], record(turn)["accepted"], record(turn)["id"]) == (REJECTED_COMPLEXITY, False, "")
+    assert (sha(chat), turn.changed, chat.memory.facts) == (before, False, [])
+    assert chat.known.state_dict() == known | {"clock": 1, "memory": known["memory"] | {"turn": 1}}
+    with pytest.raises(ConfigError, match="nothing to undo"):
+        chat.take("/undo")
+
+
+def test_a_fact_that_is_not_learned_well_enough_is_taken_back(base):
+    chat = trainer(base, "commit.min_prob=0.5")
+    before = sha(chat)
+    assert record(chat.take("Tom is my friend."))["reason_code"] == REJECTED_QUALITY
+    assert sha(chat) == before
+
+
+def test_a_contradiction_that_is_taken_back_leaves_the_old_fact(base, monkeypatch):
+    chat = trainer(base)
+    chat.take("Anna lives in Oslo.")
+    before, known = sha(chat), chat.memory.get("f1")
+    monkeypatch.setattr(chat.teacher.commit.memory, "should_accept_update", lambda ctx, state: (False, REJECTED_QUALITY))
+    chat.take("Anna lives in Rome.")
+    assert sha(chat) == before
+    assert chat.memory.get("f1").value == known.value == "Oslo"
+
+
+# ---- what waits
+
+
+def test_personal_data_waits_and_confirm_learns_it(chat):
+    before = sha(chat)
+    turn = chat.take("My email is bob@x.org.")
+    assert (turn.facts, [entry["id"] for entry in turn.waiting], turn.reason_code) == ([], ["f1"], "PERSONAL_EMAIL")
+    assert sha(chat) == before
+    turn = chat.take("/confirm")
+    assert (record(turn)["id"], record(turn)["message"], chat.known.pending) == ("f1", "My email is bob@x.org.", {})
+    assert sha(chat) != before
+
+
+def test_reject_drops_what_waits_and_an_unknown_id_names_those_that_wait(chat):
+    tell(chat, "My email is bob@x.org.", "My phone is 555-123-4567.")
+    with pytest.raises(ConfigError, match=r"more than one fact waits.*f1, f2"):
+        chat.take("/confirm")
+    with pytest.raises(ConfigError, match="nothing waits under 'f9'; waiting: f1, f2"):
+        chat.take("/reject f9")
+    chat.take("/reject f1")
+    assert list(chat.known.pending) == ["f2"]
+
+
+def test_over_a_cap_facts_wait(base):
+    chat = trainer(base, "safety.max_facts_per_session=1")
+    assert record(chat.take("Tom is my friend."))["accepted"]
+    assert chat.take("Anna lives in Oslo.").waiting[0]["risks"] == ["CAP_FACTS"]
+    assert record(chat.take("/confirm"))["accepted"]
+    tell(chat, "/begin")
+    assert record(chat.take("Carlos likes tea."))["accepted"]
+
+
+def test_over_the_kl_cap_facts_wait(base):
+    chat = trainer(base, "safety.max_kl_per_session=1e-12")
+    tell(chat, "Tom is my friend.")
+    assert chat.known.session["kl"] > 0
+    assert chat.take("Anna lives in Oslo.").waiting[0]["risks"] == ["CAP_KL"]
+
+
+def test_of_too_many_that_wait_the_oldest_goes(base):
+    chat = trainer(base, "safety.max_pending=1")
+    turn = tell(chat, "My email is bob@x.org.", "My phone is 555-123-4567.")
+    assert (list(chat.known.pending), "f1 has waited longest" in turn.notes[0]) == (["f2"], True)
+
+
+# ---- contradictions
+
+
+def test_a_contradiction_takes_the_old_answers_place_and_keeps_it_as_history(taught):
+    chat, _ = taught
+    old = chat.teacher.forms(chat.teacher.info("Anna lives in Oslo."))
+    assert min(chat.learner.probabilities(old)) >= 0.9
+    told = record(chat.take("Anna lives in Rome."))
+    assert (told["id"], told["superseded"][0]["value"], len(chat.memory)) == ("f1", "Oslo", 1)
+    assert told["p_after"] >= 0.9
+    assert max(chat.learner.probabilities(old)) <= 0.05
+    assert "Rome" in chat.reply("Tell me about Anna.")
+    assert [entry["text"] for entry in chat.known.records["f1"]["records"]] == ["Anna lives in Oslo.", "Anna lives in Rome."]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Blim is the capital of Zorland.", "Zorland's capital is Grum."),
+        ("Zorland's capital is Blim.", "The capital of Zorland is Grum."),
+        ("My favorite color is red.", "Blue is my favorite color."),
+    ],
+)
+def test_a_contradiction_is_seen_across_wordings(chat, first, second):
+    tell(chat, first, second)
+    assert [(fact.fact_text, fact.superseded[0]["fact_text"]) for fact in chat.memory.facts] == [(second, first)]
+
+
+def test_the_same_fact_in_another_wording_is_no_contradiction(chat):
+    tell(chat, "Blim is the capital of Zorland.", "Zorland's capital is Blim.")
+    assert [(fact.turns_seen, fact.superseded) for fact in chat.memory.facts] == [(2, ())]
+
+
+# ---- replay
+
+
+def test_old_facts_are_trained_again_every_few_turns(base):
+    chat = trainer(base, "fact_memory.replay_interval=3")
+    tell(chat, "Tom is my friend.", "Hello.")
+    before = sha(chat)
+    turn = chat.take("Hello.")
+    assert turn.changed
+    assert sha(chat) != before
+    silent = trainer(base, "fact_memory.replay_interval=3", "fact_memory.enabled=false")
+    assert not tell(silent, "Tom is my friend.", "Hello.", "Hello.").changed
+
+
+def test_a_replay_over_the_budget_is_taken_back(base, monkeypatch):
+    chat = trainer(base, "fact_memory.replay_interval=2")
+    chat.take("Tom is my friend.")
+    before = sha(chat)
+    monkeypatch.setattr(chat.teacher.commit.memory, "should_accept_update", lambda ctx, state: (False, REJECTED_COMPLEXITY))
+    turn = chat.take("Hello.")
+    assert (sha(chat), turn.changed) == (before, False)
+    assert "taken back" in turn.notes[0]
+
+
+# ---- the subject gate
+
+
+def test_with_the_subject_gate_other_prompts_are_the_bases_bit_for_bit(taught, lively_base):
+    chat, _ = taught
+    bare = load(settings(lively_base))
+    for text in ("Who is Tom?", "Hello.", "Annabel ran.", "What is savanna?"):
+        assert not chat.mentions(text)
+        ids = torch.tensor([bare.encode(f"User: {text}\nAssistant:")])
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        expected = bare.logits(bare.model, ids, mask)
+        with chat.adapter.disabled():
+            assert torch.equal(chat.base.logits(chat.adapter.model, ids, mask), expected)
+        assert not torch.equal(chat.base.logits(chat.adapter.model, ids, mask), expected)
+        said = bare.generate(bare.model, ids[0].tolist(), 24, ("\n",)).strip()
+        assert chat.take(text).reply == said
+    assert chat.mentions("Where is ANNA today?")
+
+
+# ---- taking back and telling again
+
+
+def test_undo_is_byte_exact_and_goes_back_fact_by_fact(chat):
+    hashes = [sha(chat)]
+    for text in ("Tom is my friend.", "Anna lives in Oslo.", "Carlos likes tea."):
+        tell(chat, text, "Hello.")
+        hashes.append(sha(chat))
+    for expected in reversed(hashes[:-1]):
+        assert chat.take("/undo").changed
+        assert sha(chat) == expected
+    with pytest.raises(ConfigError, match="nothing to undo"):
+        chat.take("/undo")
+    assert chat.memory.next_id == "f4"
+
+
+def test_undo_on_a_replay_turn_is_byte_exact_too(base):
+    chat = trainer(base, "fact_memory.replay_interval=3")
+    chat.take("Tom is my friend.")
+    before = sha(chat)
+    tell(chat, "Anna lives in Oslo.", "/undo")
+    assert (chat.known.clock, sha(chat)) == (3, before)
+
+
+def test_what_waits_survives_an_undo(chat):
+    tell(chat, "Tom is my friend.", "My email is bob@x.org.", "/undo")
+    assert list(chat.known.pending) == ["f2"]
+    assert record(chat.take("/confirm"))["id"] == "f2"
+
+
+TOLD = ("Tom is my friend.", "Hello.", "Anna lives in Oslo.", "Santhosh owns Tesla.", "Anna lives in Rome.")
+
+
+@pytest.mark.parametrize("gone", [0, 3])
+def test_rebuilding_without_a_fact_is_never_having_been_told_it(base, gone):
+    chat = trainer(base, "fact_memory.replay_interval=2")
+    told = {text: chat.take(text) for text in TOLD}
+    before = sha(chat)
+    assert chat.rebuild({told[TOLD[gone]].facts[0]["id"]}) == []
+    never = trainer(base, "fact_memory.replay_interval=2")
+    tell(never, *TOLD[:gone], *TOLD[gone + 1 :])
+    assert sha(chat) == sha(never) != before
+    assert chat.known.clock == never.known.clock
+    tell(chat, "Carlos likes tea.")
+    tell(never, "Carlos likes tea.")
+    assert sha(chat) == sha(never)
+    with pytest.raises(ConfigError, match="nothing to undo"):
+        [chat.take("/undo") for _ in range(2)]
+
+
+def test_rebuilding_without_a_confirmed_fact_drops_both_of_its_messages(base):
+    chat, never = (trainer(base, "fact_memory.replay_interval=3") for _ in range(2))
+    tell(chat, "Tom is my friend.", "My email is bob@x.org.", "/confirm", "Anna lives in Oslo.")
+    chat.rebuild({"f2"})
+    tell(never, "Tom is my friend.", "Anna lives in Oslo.")
+    assert (sha(chat), chat.known.clock) == (sha(never), never.known.clock)
+
+
+def test_rebuilding_after_an_undo_is_the_chat_without_the_fact(base):
+    chat, never = (trainer(base, "fact_memory.replay_interval=2") for _ in range(2))
+    told = ("Tom is my friend.", "Anna lives in Oslo.", "Hello.", "/undo", "Carlos likes tea.", "Hello.")
+    tell(chat, *told[:4], "Santhosh owns Tesla.", *told[4:])
+    chat.rebuild({"f3"})
+    tell(never, *told)
+    assert sha(chat) == sha(never)
+
+
+def test_a_fact_that_is_not_learned_again_waits(base):
+    chat = trainer(base)
+    tell(chat, "Tom is my friend.", "Anna lives in Oslo.", "Carlos likes tea.")
+    answers = iter([(False, REJECTED_QUALITY), (True, "ACCEPTED_FIRST_VALID")])
+    chat.teacher.commit.memory.should_accept_update = lambda ctx, state: next(answers)
+    assert chat.rebuild({"f1"}) == ["f2"]
+    assert (chat.known.pending["f2"]["risks"], list(chat.known.records)) == (["REBUILT"], ["f3"])
+
+
+def test_the_same_messages_give_the_same_bytes(base):
+    hashes = set()
+    for _ in range(2):
+        chat = trainer(base)
+        tell(chat, *TOLD)
+        hashes.add(sha(chat))
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("step", [1, 4])
+def test_a_message_that_breaks_off_leaves_everything_as_before(base, monkeypatch, error, step):
+    chat = trainer(base, "fact_memory.replay_interval=2")
+    tell(chat, "Tom is my friend.")
+    place, weights = chat.place(), sha(chat)
+    done, original = [], Learner._update
+
+    def broken(self, *args):
+        done.append(1)
+        original(self, *args)
+        if len(done) == step:
+            raise error
+
+    monkeypatch.setattr(Learner, "_update", broken)
+    with pytest.raises(error):
+        chat.take("Anna lives in Oslo. Santhosh owns Tesla.")
+    monkeypatch.undo()
+    assert sha(chat) == weights
+    assert (chat.known.state_dict(), chat.metrics.state_dict()) == place[1:3]
+    other = trainer(base, "fact_memory.replay_interval=2")
+    tell(chat, "Anna lives in Oslo.")
+    tell(other, "Tom is my friend.", "Anna lives in Oslo.")
+    assert sha(chat) == sha(other)
+
+
+# ---- metrics
+
+
+def test_the_model_is_measured_at_its_interval_but_not_in_a_turn_that_teaches(base, monkeypatch):
+    chat = trainer(base, "metrics.interval=2")
+    tell(chat, "Tom is my friend.")
+    assert "perplexity" not in chat.take("Anna lives in Oslo.").metrics
+    assert "perplexity" in chat.take("Hello.").metrics
+    assert "perplexity" in chat.take("Hello.").metrics
+    assert "perplexity" not in chat.take("Hello.").metrics
+
+
+def test_no_steps_on_no_facts_leave_the_kl_at_exactly_zero(chat):
+    assert chat.teacher.anchor_kl() == 0.0
+    chat.take("Tom is my friend.")
+    assert chat.teacher.anchor_kl() > 0
