@@ -500,3 +500,13 @@ def test_no_steps_on_no_facts_leave_the_kl_at_exactly_zero(chat):
     assert chat.teacher.anchor_kl() == 0.0
     chat.take("Tom is my friend.")
     assert chat.teacher.anchor_kl() > 0
+
+
+def test_an_anchors_reference_does_not_depend_on_what_is_measured_with_it(tmp_path):
+    """Bit for bit: else a chat that was closed and opened again would learn otherwise than one that was not."""
+    base = lively(tmp_path / "base")
+    alone, together = (trainer(base).learner.anchors for _ in range(2))
+    prompts = ["Hi.", "Who is the man that lives in the house at the end of the road?", "What?"]
+    batch = together.log_probs(together.references(prompts))
+    for prompt, found in zip(prompts, batch, strict=True):
+        assert torch.equal(alone.log_probs([alone.reference(prompt)])[0], found)

@@ -67,13 +67,16 @@ class Anchors:
 
     @torch.no_grad()
     def _log_probs(self, references: Sequence[Reference]) -> list[Tensor]:
-        ids, mask = padded([reference.ids for reference in references], self.base)
+        """One at a time: in a batch the last bits depend on the other rows, and they differ when a chat is told again."""
+        found = []
         with self.adapter.disabled():
-            logits = self.base.logits(self.adapter.model, ids, mask)  # (B, T, V)
-        found = [row[r.start - 1 : len(r.ids) - 1].log_softmax(-1) for row, r in zip(logits, references, strict=True)]
-        if logits.size(-1) <= KEEPABLE_VOCABULARY:
+            for reference in references:
+                ids, mask = padded([reference.ids], self.base)
+                logits = self.base.logits(self.adapter.model, ids, mask)[0]  # (T, V)
+                found.append(logits[reference.start - 1 : -1].log_softmax(-1))
+        if found[0].size(-1) <= KEEPABLE_VOCABULARY:
             for reference, log_probs in zip(references, found, strict=True):
-                reference.log_probs = log_probs.clone()
+                reference.log_probs = log_probs
         return found
 
     def _make(self, prompt: str) -> Reference:
