@@ -164,6 +164,8 @@ class Learner:
             ctx = host.process_batch_start(ctx)
             if not ctx.updated:
                 known = self.probabilities(lesson.forms)
+                if math.exp(-max(losses)) < target:
+                    break  # closed although it is not known: asking again would give the same answer
                 continue
             optimizer.lr = ctx.learning_rate
             self._update(total, optimizer)
