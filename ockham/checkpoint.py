@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from .errors import CheckpointError, TrainingError
+from .files import sync_folder
 
 MODEL_ARGS = ("n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size", "dropout")  # nanoGPT's seven
 COMPLETE = ("format", "model", "model_args", "learner", "loop", "rng", "config")  # what last.pt must hold
@@ -42,16 +43,6 @@ def save(state: Mapping[str, Any], path: Path) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise TrainingError(f"cannot write {path}: {error}; free some space or choose another --out_dir") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename durable. Windows cannot open folders and needs no such call."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def check(path: Path) -> None:

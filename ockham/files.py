@@ -18,6 +18,16 @@ def write_whole(path: Path, data: bytes) -> None:
     os.replace(partial, path)
 
 
+def sync_folder(folder: Path) -> None:
+    """Make names that were added, renamed or removed durable. Windows cannot open folders and needs no such call."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def check_target(flag: str, path: Path) -> None:
     """Before the work is done whose result goes there: raises WorldError where the file that `flag` names cannot be written."""
     if path.is_dir():

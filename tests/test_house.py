@@ -43,7 +43,7 @@ BELOW = {
     "tokenizer": {"bpe", "errors"},
     "data": {"tokenizer", "errors"},
     "optim": {"config", "errors", "optim"},
-    "checkpoint": {"errors"},
+    "checkpoint": {"errors", "files"},
     "quotient": {"context"},
     "pareto": {"quotient", "context", "errors", "files"},
     "keeper": {"errors"},

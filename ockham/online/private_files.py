@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..files import sync_folder
+
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 PARTIAL = ".partial"  # end of the name of a file that is being written
@@ -35,16 +37,6 @@ def make_folder(path: Path) -> None:
     """A folder for its owner alone; one that is there already gets that mode too."""
     path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     path.chmod(FOLDER_MODE)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names that were added or removed durable. Windows cannot open folders and needs no such call."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _write(path: Path, flags: int, data: bytes) -> None:

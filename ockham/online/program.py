@@ -13,7 +13,7 @@ from ..arguments import DEBUG
 from ..errors import WorldError
 from ..files import check_target, write_text
 from .bases import Base, check_libraries, checkpoint_of, is_available
-from .config import OnlineConfig
+from .config import ModelSettings, OnlineConfig
 from .settings import load_settings
 
 SMALL = "small"  # the preset for bases of ours
@@ -41,7 +41,7 @@ def settings(options: argparse.Namespace, preset: str | None, overrides: list[st
     config = load_settings(preset, options.config, overrides)
     if options.base:
         config = replace(config, model=replace(config.model, base_model_name=options.base))
-    return config, bool(options.base) or config.model.base_model_name != load_settings().model.base_model_name
+    return config, bool(options.base) or config.model.base_model_name != ModelSettings().base_model_name
 
 
 def is_small(config: OnlineConfig, is_chosen: bool) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..files import sync_folder
 from .adapter_files import AdapterFiles
-from .private_files import PARTIAL, cut, sync_folder, write_private
+from .private_files import PARTIAL, cut, write_private
 from .state_tables import StateTables
 
 

@@ -10,9 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 from ..errors import WorldError
+from ..files import sync_folder
 from . import session_log, state_tables
 from .adapter_files import AdapterFiles
-from .private_files import FILE_MODE, sync_folder, write_private
+from .private_files import FILE_MODE, write_private
 from .state_tables import StateTables
 
 
