@@ -79,17 +79,21 @@ class CausalSelfAttention(nn.Module):
         self.resid_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        B, T, C = x.shape
-        heads = (part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for part in self.c_attn(x).split(C, dim=2))
+        return self.resid_dropout(self.c_proj(self.attend(self.c_attn(x), cache)))
+
+    def attend(self, qkv: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """Queries, keys and values side by side (B, T, 3C) → what each position takes from those before it, (B, T, C)."""
+        B, T, C = qkv.size(0), qkv.size(1), qkv.size(2) // 3
+        heads = (part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for part in qkv.split(C, dim=2))
         q, k, v = heads  # (B, nh, T, hs) each
         if cache is not None:
             k, v = cache.append(k, v)  # (B, nh, past + T, hs)
         past = k.size(2) - T
         # is_causal counts from the first key, so it is right only without a past; one query may see every key.
-        mask = None if past == 0 or T == 1 else torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past)
+        mask = None if past == 0 or T == 1 else torch.ones(T, past + T, dtype=torch.bool, device=q.device).tril(past)
         p = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p, is_causal=past == 0)
-        return self.resid_dropout(self.c_proj(y.transpose(1, 2).reshape(B, T, C)))
+        return y.transpose(1, 2).reshape(B, T, C)
 
 
 class MLP(nn.Module):
@@ -155,11 +159,16 @@ class GPT(nn.Module):
             room = f"block_size={self.config.block_size}" + (f" less {past} cached tokens" if past else "")
             raise ValueError(f"tokens must have shape (B, T) with 1 <= T <= {room}, got {tuple(x.shape)}")
         parts: Any = self.transformer
-        positions = torch.arange(past, past + x.size(1), device=x.device)  # (T,)
-        h = parts.drop(parts.wte(x) + parts.wpe(positions))  # (B, T, C)
+        h = self.embedded(x, past)
         for i, block in enumerate(parts.h):
             h = block(h, caches[i]) if caches else block(h)
         return parts.ln_f(h)
+
+    def embedded(self, x: Tensor, past: int = 0) -> Tensor:
+        """Tokens (B, T) behind `past` others → what goes into the first block, (B, T, C)."""
+        parts: Any = self.transformer
+        positions = torch.arange(past, past + x.size(1), device=x.device)  # (T,)
+        return parts.drop(parts.wte(x) + parts.wpe(positions))
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Tokens x (B, T) and targets y (B, T) → logits (B, T, V) and the loss; without targets logits (B, 1, V) of the last

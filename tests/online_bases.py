@@ -2,11 +2,24 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 ASCII = ["\n", *map(chr, range(32, 127))]
 END = "<|endoftext|>"
+
+
+class Row(NamedTuple):
+    """Tokens, all but the first of which are predicted."""
+
+    ids: list[int]
+    start: int = 1
+
+
+def next_logits(base, model, ids: list[int]):
+    """What predicts the token behind `ids`, (V,)."""
+    return base.logits(model, [Row([*ids, 0], len(ids))])[0]
 
 
 def tiny_qwen(folder: Path, seed: int = 0, begin: bool = False) -> Path:

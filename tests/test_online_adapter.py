@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from online_bases import tiny_gpt2, tiny_ours, tiny_qwen
+from online_bases import Row, tiny_gpt2, tiny_ours, tiny_qwen
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -15,7 +15,7 @@ from ockham.online.bases import load_base
 from ockham.online.config import LoraSettings, ModelSettings
 
 MAKERS = {"ours": tiny_ours, "qwen": tiny_qwen, "gpt2": tiny_gpt2}
-FIRST = {"ours": "transformer.h.0.attn.c_attn", "qwen": "model.layers.0.self_attn.q_proj", "gpt2": "transformer.h.0.attn.c_attn"}
+FIRST = {"ours": "transformer.h.1.attn.c_attn", "qwen": "model.layers.0.self_attn.q_proj", "gpt2": "transformer.h.0.attn.c_attn"}
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +34,16 @@ def make(load):
 
 
 def tokens(base):
-    ids = torch.tensor([base.encode("Tom is my friend"), base.encode("Ada is my sister")])
-    return ids, torch.ones_like(ids, dtype=torch.bool)
+    return [Row(base.encode("Tom is my friend")), Row(base.encode("Ada is my sister"))]
 
 
 def train(adapter, steps=3, lr=0.05):
-    ids, mask = tokens(adapter.base)
+    rows = tokens(adapter.base)
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=lr)
     losses = []
     for _ in range(steps):
-        logits = adapter.base.logits(adapter.model, ids, mask)
-        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+        logits = adapter.base.logits(adapter.model, rows)
+        loss = torch.nn.functional.cross_entropy(logits, adapter.base.targets_of(rows))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -54,13 +53,13 @@ def train(adapter, steps=3, lr=0.05):
 
 def outputs(adapter):
     with torch.no_grad():
-        return adapter.base.logits(adapter.model, *tokens(adapter.base))
+        return adapter.base.logits(adapter.model, tokens(adapter.base))
 
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_a_fresh_adapter_changes_no_bit_and_has_no_divergence(load, kind):
     base = load(kind)
-    bare = base.logits(base.model, *tokens(base)).clone()
+    bare = base.logits(base.model, tokens(base)).clone()
     adapter = Adapter(base, LoraSettings())
     fresh = outputs(adapter)
     assert torch.equal(fresh, bare)
@@ -71,18 +70,18 @@ def test_a_fresh_adapter_changes_no_bit_and_has_no_divergence(load, kind):
 @pytest.mark.parametrize("kind", MAKERS)
 def test_a_trained_adapter_turned_off_is_the_bare_base_bit_for_bit(load, kind):
     base = load(kind)
-    bare = base.logits(base.model, *tokens(base)).clone()
+    bare = base.logits(base.model, tokens(base)).clone()
     adapter = Adapter(base, LoraSettings())
     losses = train(adapter)
     assert losses[-1] < losses[0]  # it learns
     assert not torch.equal(outputs(adapter), bare)
     with adapter.disabled():
-        assert torch.equal(adapter.base.logits(adapter.model, *tokens(base)), bare)
+        assert torch.equal(adapter.base.logits(adapter.model, tokens(base)), bare)
         assert not torch.is_grad_enabled()
     assert not torch.equal(outputs(adapter), bare)
     assert all(p.requires_grad for p in adapter.parameters())
     adapter.remove()
-    assert torch.equal(base.logits(base.model, *tokens(base)), bare)
+    assert torch.equal(base.logits(base.model, tokens(base)), bare)
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -100,10 +99,10 @@ def test_an_adapted_layer_computes_w_x_plus_alpha_over_rank_b_a_x(make, kind):
 
 
 def test_usual_layers_are_the_architectures(make):
-    assert make("ours").targets == ("c_attn", "c_proj", "c_fc")
+    assert make("ours").targets == ("h.1.attn.c_attn", "h.1.attn.c_proj", "h.1.mlp.c_fc", "h.1.mlp.c_proj")  # of two blocks
     assert make("qwen").targets == ("q_proj", "v_proj")
     assert make("gpt2").targets == ("c_attn",)
-    assert make("ours").num_params() == 2 * 4 * ((32 + 96) + (32 + 32) + (32 + 128) + (128 + 32))  # layers, rank, in + out
+    assert make("ours").num_params() == 4 * ((32 + 96) + (32 + 32) + (32 + 128) + (128 + 32))  # rank, in + out
 
 
 def test_only_the_adapter_learns(make):
@@ -273,7 +272,7 @@ def test_an_adapter_of_another_base_is_refused(make, tmp_path):
     [
         ({"rank": 8}, r"rank=4, now it is 8; set model\.lora\.rank=4"),
         ({"alpha": 8.0}, r"alpha=16\.0, now it is 8\.0"),
-        ({"target_modules": ("c_fc",)}, r"target_modules=\['c_attn', 'c_fc', 'c_proj'\], now it is \['c_fc'\]"),
+        ({"target_modules": ("c_fc",)}, r"target_modules=\['h.1.attn.c_attn', .*\], now it is \['c_fc'\]"),
     ],
 )
 def test_an_adapter_of_another_shape_is_refused_with_the_setting(make, tmp_path, settings, said):
@@ -355,7 +354,7 @@ def test_pefts_own_loader_reads_an_exported_folder(make, load, tmp_path, kind):
     with pytest.warns(FutureWarning, match="is_gradient") if kind != "ours" else warnings_as_they_are():
         loaded = PeftModel.from_pretrained(fresh.model, tmp_path / "out")
     with torch.no_grad():
-        assert torch.equal(fresh.logits(loaded, *tokens(fresh)), outputs(adapter))
+        assert torch.equal(fresh.logits(loaded, tokens(fresh)), outputs(adapter))
 
 
 def warnings_as_they_are():
@@ -377,10 +376,10 @@ def test_an_exported_folder_comes_back(make, tmp_path, kind):
 def test_a_folder_that_peft_itself_wrote_is_read(make, load, tmp_path):
     from peft import LoraConfig, get_peft_model
 
-    base = load()
-    model = get_peft_model(base.model, LoraConfig(r=4, lora_alpha=16, target_modules=["c_attn", "c_proj", "c_fc"]))
+    base, layers = load(), ["c_attn", "c_proj", "c_fc"]
+    model = get_peft_model(base.model, LoraConfig(r=4, lora_alpha=16, target_modules=layers))
     model.save_pretrained(tmp_path / "out", save_embedding_layers=False)
-    adapter = make()
+    adapter = make(target_modules=tuple(layers))
     adapter.read_folder(tmp_path / "out")
     a = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert state_sha256(a) == adapter.sha256()

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from online_bases import ASCII, END, save, tiny_gpt2, tiny_ours, tiny_qwen
+from online_bases import ASCII, END, Row, next_logits, save, tiny_gpt2, tiny_ours, tiny_qwen
 
 from ockham.errors import CheckpointError, ConfigError, DeviceError, WorldError
 from ockham.online import hf_base
@@ -43,10 +43,7 @@ def load_at(path, **settings):
 
 
 def batch(base, *texts):
-    rows = [base.encode(text) for text in texts]
-    width = max(map(len, rows))
-    ids = torch.tensor([row + [base.pad_id] * (width - len(row)) for row in rows])
-    return ids, torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in rows])
+    return [Row(base.encode(text)) for text in texts]
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -59,51 +56,62 @@ def test_a_base_is_frozen_and_in_eval_mode(load, kind):
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_right_padding_changes_no_row(load, kind):
+def test_rows_do_not_see_one_another(load, kind):
     base = load(kind)
-    ids, mask = batch(base, "User: Hi", "User: Tom is my friend")
-    together = base.logits(base.model, ids, mask)
+    rows = batch(base, "User: Hi", "User: Tom is my friend", "User: Ada")
+    together = base.logits(base.model, rows)
     assert together.dtype == torch.float32
-    for row, (i, m) in enumerate(zip(ids, mask, strict=True)):
-        alone = base.logits(base.model, i[m][None], torch.ones(1, int(m.sum()), dtype=torch.bool))
-        torch.testing.assert_close(together[row][m], alone[0], rtol=1e-5, atol=1e-6)
+    alone = torch.cat([base.logits(base.model, [row]) for row in rows])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+    assert base.targets_of(rows).tolist() == [token for row in rows for token in row.ids[1:]]
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_row_gives_what_predicts_it_from_its_start_on(load, kind):
+    base = load(kind)
+    rows = batch(base, "User: Hi", "User: Tom is my friend")
+    whole = base.logits(base.model, rows).split([len(row.ids) - 1 for row in rows])
+    late = [row._replace(start=len(row.ids) - 2) for row in rows]
+    torch.testing.assert_close(base.logits(base.model, late), torch.cat([part[-2:] for part in whole]), rtol=1e-5, atol=1e-6)
+    assert base.targets_of(late).tolist() == [token for row in rows for token in row.ids[-2:]]
 
 
 def test_our_logits_are_those_that_training_sees(load):
     base = load("ours")
-    ids, mask = batch(base, "User: Tom is my friend")
+    (row,) = batch(base, "User: Tom is my friend")
+    ids = torch.tensor([row.ids])
     expected, _ = base.model(ids, ids)
-    assert torch.equal(base.logits(base.model, ids, mask), expected)
+    torch.testing.assert_close(base.logits(base.model, [row]), expected[0, :-1])
 
 
 def test_hugging_face_logits_are_those_of_transformers(load):
     base = load("qwen")
-    ids, mask = batch(base, "Tom is my friend")
-    torch.testing.assert_close(base.logits(base.model, ids, mask), base.model(input_ids=ids).logits)
+    (row,) = batch(base, "Tom is my friend")
+    torch.testing.assert_close(base.logits(base.model, [row]), base.model(input_ids=torch.tensor([row.ids])).logits[0, :-1])
 
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_wrapped_model_runs_with_its_adapter_and_keeps_its_length(load, kind):
     base = load(kind)
-    ids, mask = batch(base, "Tom is my friend")
-    bare = base.logits(base.model, ids, mask).clone()
+    rows = batch(base, "Tom is my friend")
+    bare = base.logits(base.model, rows).clone()
     adapter = Adapter(base, LoraSettings())
     with torch.no_grad():
         for p in adapter.parameters():
             p.fill_(0.05)
     assert innermost(adapter.model) is base.model
-    wrapped = base.logits(adapter.model, ids, mask)
+    wrapped = base.logits(adapter.model, rows)
     assert wrapped.shape == bare.shape
     assert not torch.equal(wrapped, bare)
 
 
 def test_a_token_that_the_tokenizer_begins_with_is_put_before_every_context(load):
     base = load("qwen-bos")
-    ids, mask = batch(base, "Tom")
-    begun = torch.cat((torch.tensor([base.begin]), ids), dim=1)
+    rows = batch(base, "Tom")
+    begun = torch.tensor([base.begin + rows[0].ids])
     assert base.begin == [base.tokenizer.bos_token_id]
     assert base.max_tokens == 127  # of 128
-    torch.testing.assert_close(base.logits(base.model, ids, mask), base.model(input_ids=begun).logits[:, 1:])
+    torch.testing.assert_close(base.logits(base.model, rows), base.model(input_ids=begun).logits[0, 1:-1])
     assert load("qwen").begin == []
 
 
@@ -112,9 +120,15 @@ def test_greedy_generation_takes_the_likeliest_token_each_time(load, kind):
     base, reply = load(kind), []
     prompt = base.encode("User: Tom is")
     for _ in range(12):
-        ids = torch.tensor([prompt + reply])
-        reply.append(int(base.logits(base.model, ids, torch.ones_like(ids, dtype=torch.bool))[0, -1].argmax()))
+        reply.append(int(next_logits(base, base.model, prompt + reply).argmax()))
     assert base.generate(base.model, prompt, 12) == base.decode(reply)
+
+
+def last_logits(base, ids):
+    """What predicts the token behind the last of `ids` that the base can read, by the model itself."""
+    begun = torch.tensor([getattr(base, "begin", []) + ids[-base.max_tokens :]])
+    found = base.model(begun)
+    return (found[0] if base.kind == "ockham" else found.logits)[0, -1]
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -123,12 +137,10 @@ def test_a_context_that_is_full_slides(load, kind):
     long = base.encode("Tom is my friend. " * 20)
     assert len(long) > base.max_tokens
     reply = base.generate(base.model, long, 5)
-    ids = torch.tensor([long[-base.max_tokens :]])
-    first = int(base.logits(base.model, ids, torch.ones_like(ids, dtype=torch.bool))[0, -1].argmax())
+    first = int(last_logits(base, long).argmax())
     assert reply[0] == base.decode([first])[0]
     assert reply == base.generate(base.model, long[-base.max_tokens :], 5)
-    ids = torch.cat((ids, torch.tensor([[first]])), dim=1)[:, -base.max_tokens :]
-    second = int(base.logits(base.model, ids, torch.ones_like(ids, dtype=torch.bool))[0, -1].argmax())
+    second = int(last_logits(base, [*long, first]).argmax())
     assert reply.startswith(base.decode([first, second]))
 
 
@@ -240,8 +252,8 @@ def test_the_hash_is_that_of_the_base_while_an_adapter_on_it_learns(load):
         adapter = Adapter(base, LoraSettings())
         assert base.sha256() == before
         optimizer = torch.optim.AdamW(adapter.parameters(), lr=0.1)
-        ids, mask = batch(base, "Tom is my friend")
-        base.logits(adapter.model, ids, mask).logsumexp(-1).mean().backward()
+        rows = batch(base, "Tom is my friend")
+        base.logits(adapter.model, rows).logsumexp(-1).mean().backward()
         optimizer.step()
         assert base.sha256() == before
         adapter.remove()
@@ -267,12 +279,12 @@ def test_the_hash_counts_tied_weights_once(load):
 
 def test_half_precision_bases_give_float32_logits_and_take_float32_adapters(folders):
     base = load_at(folders["qwen"], dtype="bfloat16")
-    ids, mask = batch(base, "Tom")
-    bare = base.logits(base.model, ids, mask)
+    rows = batch(base, "Tom")
+    bare = base.logits(base.model, rows)
     adapter = Adapter(base, LoraSettings())
     assert {p.dtype for p in adapter.parameters()} == {torch.float32}
     assert bare.dtype == torch.float32
-    assert torch.equal(base.logits(adapter.model, ids, mask), bare)
+    assert torch.equal(base.logits(adapter.model, rows), bare)
 
 
 def test_the_dtype_follows_the_device(monkeypatch):
@@ -300,8 +312,8 @@ def test_a_run_without_its_own_meta_takes_the_tokenizer_of_its_corpus(folders, t
 def test_dropout_of_training_is_off_in_the_base(tmp_path):
     base = load_at(tiny_ours(tmp_path / "dropped", dropout=0.3))
     base.model.train()
-    ids, mask = batch(base, "Tom")
-    assert torch.equal(base.logits(base.model, ids, mask), base.logits(base.model, ids, mask))
+    rows = batch(base, "Tom")
+    assert torch.equal(base.logits(base.model, rows), base.logits(base.model, rows))
 
 
 def test_a_vocabulary_larger_than_the_models_is_an_error(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from online_bases import tiny_ours
+from online_bases import Row, tiny_ours
 from online_chats import lively, load, settings, sha, tell, trainer
 
 from ockham.errors import ConfigError
@@ -356,13 +356,12 @@ def test_with_the_subject_gate_other_prompts_are_the_bases_bit_for_bit(taught, l
     bare = load(settings(lively_base))
     for text in ("Who is Tom?", "Hello.", "Annabel ran.", "What is savanna?"):
         assert not chat.mentions(text)
-        ids = torch.tensor([bare.encode(f"User: {text}\nAssistant:")])
-        mask = torch.ones_like(ids, dtype=torch.bool)
-        expected = bare.logits(bare.model, ids, mask)
+        ids = bare.encode(f"User: {text}\nAssistant:")
+        expected = bare.logits(bare.model, [Row(ids)])
         with chat.adapter.disabled():
-            assert torch.equal(chat.base.logits(chat.adapter.model, ids, mask), expected)
-        assert not torch.equal(chat.base.logits(chat.adapter.model, ids, mask), expected)
-        said = bare.generate(bare.model, ids[0].tolist(), 24, ("\n",)).strip()
+            assert torch.equal(chat.base.logits(chat.adapter.model, [Row(ids)]), expected)
+        assert not torch.equal(chat.base.logits(chat.adapter.model, [Row(ids)]), expected)
+        said = bare.generate(bare.model, ids, 24, ("\n",)).strip()
         assert chat.take(text).reply == said
     assert chat.mentions("Where is ANNA today?")
 

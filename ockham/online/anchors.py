@@ -71,9 +71,7 @@ class Anchors:
         found = []
         with self.adapter.disabled():
             for reference in references:
-                ids, mask = padded([reference.ids], self.base)
-                logits = self.base.logits(self.adapter.model, ids, mask)[0]  # (T, V)
-                found.append(logits[reference.start - 1 : -1].log_softmax(-1))
+                found.append(self.base.logits(self.adapter.model, [reference]).log_softmax(-1))
         if found[0].size(-1) <= KEEPABLE_VOCABULARY:
             for reference, log_probs in zip(references, found, strict=True):
                 reference.log_probs = log_probs
@@ -89,13 +87,3 @@ class Anchors:
         tokens = self.base.encode(self.settings.prompt.format(text=prompt))
         ids = tokens + self.base.encode(self.settings.reply.format(text=reply))
         return Reference(prompt, reply, ids[: self.base.max_tokens], len(tokens))
-
-
-def padded(rows: Sequence[list[int]], base: Base) -> tuple[Tensor, Tensor]:
-    """Ids (B, T), right-padded, and which of them are real, on the base's device."""
-    width = max(map(len, rows))
-    ids = torch.full((len(rows), width), base.pad_id)
-    mask = torch.zeros((len(rows), width), dtype=torch.bool)
-    for row, tokens in enumerate(rows):
-        ids[row, : len(tokens)], mask[row, : len(tokens)] = torch.tensor(tokens), True
-    return ids.to(base.device), mask.to(base.device)

@@ -1,6 +1,6 @@
 """The frozen language model under the adapter: what every base can do, and which one a name stands for.
 
-Shapes: B sequences, T tokens, V entries of the vocabulary.
+Shapes: T tokens, V entries of the vocabulary.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,18 @@ ADAPTER = ".lora_"  # in the name of every weight that peft's LoRA adds
 WRAPPED = ".base_layer."  # peft puts this into the name of a layer that it wraps
 
 
+class Row(Protocol):
+    """Tokens of which those from `start` on are to be predicted."""
+
+    @property
+    def ids(self) -> list[int]:
+        """(T,), at most the base's max_tokens."""
+
+    @property
+    def start(self) -> int:
+        """In [1, T]."""
+
+
 class Base(ABC):
     """A causal language model with its tokenizer, all weights frozen, in eval mode.
 
@@ -36,7 +48,6 @@ class Base(ABC):
     model: nn.Module
     device: torch.device
     dtype: torch.dtype  # of the weights
-    pad_id: int  # fills the right of short rows; what stands there never matters
     max_tokens: int  # longest context
     targets: tuple[str, ...]  # layers that LoRA adapts where the settings name none; () = none is known
 
@@ -53,11 +64,8 @@ class Base(ABC):
         """The characters of `text` that `encode` leaves out, each once, in their order; '' where there are none."""
 
     @abstractmethod
-    def logits(self, model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
-        """Right-padded ids (B, T), with mask (B, T) True on real tokens → logits (B, T, V), float32, on the ids' device.
-
-        Position t predicts token t + 1. What stands at masked positions is of no use.
-        """
+    def logits(self, model: nn.Module, rows: Sequence[Row]) -> Tensor:
+        """What predicts each row's tokens from its `start` on, one row after another: (Σ (T − start), V), float32."""
 
     @abstractmethod
     def continuation(
@@ -97,6 +105,14 @@ class Base(ABC):
                 if len(ids) >= max_new_tokens:
                     break
         return self.decode(ids)
+
+    def targets_of(self, rows: Sequence[Row]) -> Tensor:
+        """The tokens that `logits` predicts, (Σ (T − start),)."""
+        return torch.tensor([token for row in rows for token in row.ids[row.start :]], device=self.device)
+
+    @abstractmethod
+    def forget_rows(self) -> None:
+        """Leaves nothing of the rows that it was given in memory."""
 
     def sha256(self) -> str:
         """A hash of the frozen weights: names, shapes and values; the same with and without an adapter.

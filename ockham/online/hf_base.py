@@ -7,7 +7,7 @@ that this is made for have none, and the prompt is a setting (generation.prompt)
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, WorldError
-from .bases import Base, freeze, innermost
+from .bases import Base, Row, freeze, innermost
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]  # weights, shape and tokenizer; no pickles, no code
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -42,7 +42,7 @@ class HuggingFaceBase(Base):
         self.max_tokens = int(getattr(config, "max_position_embeddings", None) or USUAL_CONTEXT) - len(self.begin)
         self.ends = end_tokens(model, self.tokenizer)
         pads = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
-        self.pad_id = next(i for i in pads if i is not None and i < config.vocab_size)
+        self.pad_id = next(i for i in pads if i is not None and i < config.vocab_size)  # what stands there never matters
         self.targets = usual_targets(config.model_type)
 
     def encode(self, text: str) -> list[int]:
@@ -60,12 +60,20 @@ class HuggingFaceBase(Base):
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
 
-    def logits(self, model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
-        n, rows = len(self.begin), len(ids)
-        if n:
-            ids = torch.cat((torch.tensor(self.begin, device=ids.device).expand(rows, n), ids), dim=1)  # (B, n + T)
-            mask = torch.cat((mask.new_ones(rows, n), mask), dim=1)
-        return innermost(model)(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits[:, n:].float()  # (B, T, V)
+    def logits(self, model: nn.Module, rows: Sequence[Row]) -> Tensor:
+        begun = [self.begin + row.ids for row in rows]
+        shape = len(rows), max(map(len, begun))
+        ids, mask = torch.full(shape, self.pad_id), torch.zeros(shape, dtype=torch.bool)  # (B, T), padded on the right
+        is_asked = mask.clone()
+        for i, (row, tokens) in enumerate(zip(rows, begun, strict=True)):
+            ids[i, : len(tokens)], mask[i, : len(tokens)] = torch.tensor(tokens), True
+            is_asked[i, len(self.begin) + row.start - 1 : len(tokens) - 1] = True
+        ids, mask, is_asked = ids.to(self.device), mask.to(self.device), is_asked.to(self.device)
+        found = innermost(model)(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits  # (B, T, V)
+        return found[is_asked].float()
+
+    def forget_rows(self) -> None:
+        """As in Base: it keeps none."""
 
     def continuation(
         self, model: nn.Module, ids: list[int], temperature: float, top_p: float, generator: torch.Generator | None

@@ -20,8 +20,8 @@ from ..context import OccamContext
 from ..ledger import Ledger
 from ..plugins import OckhamGatePlugin, PluginHost
 from .adapter import Adapter
-from .anchors import Anchors, Reference, padded
-from .bases import Base
+from .anchors import Anchors, Reference
+from .bases import Base, Row
 from .config import OnlineConfig
 from .contexts import AdaptiveOptimizer
 from .facts import Form
@@ -35,8 +35,9 @@ class Example:
     """One training pair in tokens: the prompt, then the reply."""
 
     ids: list[int]  # (T,)
-    weights: Tensor  # of each token's loss; 0 before the reply unless all tokens count, (T,)
-    answer: Tensor  # which tokens have to be said for the answer to be there: the reply up to its end, (T,) bool
+    start: int  # index of the first token that is predicted: the reply's, or 1 where all tokens are asked for
+    weights: Tensor  # of the loss of each token from there on, (T − start,)
+    answer: Tensor  # which of them have to be said for the answer to be there: the reply up to its end, (T − start,) bool
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,10 @@ class Learner:
             self._examples[key] = self._encoded(form, entities)
         return self._examples[key]
 
+    def forget_examples(self) -> None:
+        """Keeps none of the pairs that it was given."""
+        self._examples.clear()
+
     def _encoded(self, form: Form, entities: Sequence[str]) -> Example:
         settings, room = self.config.generation, self.base.max_tokens
         prompt = self.base.encode(settings.prompt.format(text=form.user))
@@ -95,12 +100,12 @@ class Learner:
         spelled = "".join(pieces)
         answer = torch.tensor(_said_until(pieces, spelled, form.answer or form.reply))
         weights = self.weighter.weights(pieces, list(entities), form.answer, spelled)
-        before = torch.ones(len(prompt)) if self.config.training.loss.loss_on == "all" else torch.zeros(len(prompt))
-        return Example(
-            (prompt + reply)[:room],
-            torch.cat((before, weights))[:room],
-            torch.cat((torch.zeros(len(prompt), dtype=torch.bool), answer))[:room],
-        )
+        loss = self.config.training.loss
+        first = 1 if loss.loss_on == "all" or loss.kl_on == "fact" else len(prompt)
+        before = len(prompt) - first
+        weighed = torch.cat((torch.full((before,), float(loss.loss_on == "all")), weights))
+        said = torch.cat((torch.zeros(before, dtype=torch.bool), answer))
+        return Example((prompt + reply)[:room], first, weighed[: room - first], said[: room - first])
 
     @torch.no_grad()
     def probabilities(self, forms: Sequence[Form]) -> list[float]:
@@ -108,9 +113,7 @@ class Learner:
         if not forms:
             return []
         examples = [self.example(form) for form in forms]
-        logits, ids = self._forward([e.ids for e in examples])
-        losses = _token_losses(logits, ids)
-        return [math.exp(-float(value)) for value in _answer_losses(losses, examples)]
+        return [math.exp(-loss) for loss in _answer_losses(self._losses_of(self._forward(examples), examples), examples)]
 
     def least_probability(self, forms: Sequence[Form]) -> float:
         """The least of `probabilities`; 1 where there are no forms."""
@@ -122,17 +125,13 @@ class Learner:
         references = self.anchors.references(prompts)
         if not references:
             return 0.0
-        logits, _ = self._forward([r.ids for r in references])
-        return float(self._kl(logits, references))
+        return float(self._kl(self._forward(references), references))
 
     @torch.no_grad()
     def anchor_losses(self, prompts: Sequence[str]) -> Tensor:
         """Cross entropy of each token of the base's replies to these prompts, nats, (N,)."""
         references = self.anchors.references(prompts)
-        logits, ids = self._forward([r.ids for r in references])
-        losses = _token_losses(logits, ids)
-        parts = [row[r.start - 1 : len(r.ids) - 1] for row, r in zip(losses, references, strict=True)]
-        return torch.cat(parts)
+        return self._losses_of(self._forward(references), references)
 
     # learn ------------------------------------------------------------------------------------------------------------
     def learn(self, lesson: Lesson, rng: random.Random) -> Outcome:
@@ -196,40 +195,38 @@ class Learner:
     ) -> tuple[list[float], Tensor, dict[str, float]]:
         """−ln p(answer) of each of the lesson's examples, the total loss, and its parts."""
         tasks, on_fact = [*examples, *old], self.config.training.loss.kl_on == "fact"
-        rows = [e.ids for e in tasks] + ([] if on_fact else [r.ids for r in references])
-        logits, ids = self._forward(rows)
-        losses = _token_losses(logits[: len(tasks)], ids[: len(tasks)])  # (B, T − 1)
-        weights = _padded([e.weights for e in tasks], ids.size(1)).to(losses.device)[:, 1:]
+        rows: list[Row] = [*tasks] if on_fact else [*tasks, *references]
+        logits = self._forward(rows)  # (M, V)
+        weights = torch.cat([e.weights for e in tasks]).to(logits.device)
+        losses = self._losses_of(logits[: len(weights)], tasks)  # one after another, as the weights
         task = weighted_loss(losses, weights)
-        kl = self._kl_of_rows(rows, logits) if on_fact else self._kl(logits[len(tasks) :], references)
+        kl = self._kl_of_rows(logits, tasks) if on_fact else self._kl(logits[len(weights) :], references)
         total = self.config.training.loss.task_lambda * task + strength * kl
-        answers = _answer_losses(losses.detach()[: len(examples)], examples).tolist()
+        answers = _answer_losses(losses.detach()[: sum(len(e.weights) for e in examples)], examples)
         return answers, total, {"total": float(total.detach()), "task": float(task.detach()), "kl": float(kl.detach())}
 
     def _kl(self, logits: Tensor, references: Sequence[Reference]) -> Tensor:
-        """KL(base ‖ adapter), mean over the references' reply tokens."""
+        """KL(base ‖ adapter), mean over the references' reply tokens; logits (M, V)."""
         if not references:
             return logits.new_zeros(())
-        found = []
-        for row, reference, base in zip(logits, references, self.anchors.log_probs(references), strict=True):
-            now = row[reference.start - 1 : len(reference.ids) - 1].log_softmax(-1)  # (R, V)
-            found.append(F.kl_div(now, base, log_target=True, reduction="none").sum(-1))
-        return torch.cat(found).mean()
+        base = torch.cat(self.anchors.log_probs(references))
+        return F.kl_div(logits.log_softmax(-1), base, log_target=True, reduction="none").sum(-1).mean()
 
-    def _kl_of_rows(self, rows: list[list[int]], logits: Tensor) -> Tensor:
-        """KL(base ‖ adapter), mean over all tokens of the rows: the specification's."""
-        ids, mask = padded(rows, self.base)
+    def _kl_of_rows(self, logits: Tensor, rows: Sequence[Row]) -> Tensor:
+        """KL(base ‖ adapter), mean over all tokens of the rows that are predicted: the specification's."""
         with torch.no_grad(), self.adapter.disabled():
-            base = self.base.logits(self.adapter.model, ids, mask).log_softmax(-1)
+            base = self.base.logits(self.adapter.model, rows).log_softmax(-1)
         self.ledger.forward()
-        each = F.kl_div(logits.log_softmax(-1), base, log_target=True, reduction="none").sum(-1)  # (B, T)
-        return each[mask].mean()
+        return F.kl_div(logits.log_softmax(-1), base, log_target=True, reduction="none").sum(-1).mean()
 
-    def _forward(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, V) and ids (B, T), right-padded."""
-        ids, mask = padded(rows, self.base)
+    def _forward(self, rows: Sequence[Row]) -> Tensor:
+        """What predicts the rows, (M, V): see Base.logits."""
         self.ledger.forward()
-        return self.base.logits(self.adapter.model, ids, mask), ids
+        return self.base.logits(self.adapter.model, rows)
+
+    def _losses_of(self, logits: Tensor, rows: Sequence[Row]) -> Tensor:
+        """Cross entropy of each token that is predicted, (M,)."""
+        return F.cross_entropy(logits, self.base.targets_of(rows), reduction="none")
 
     def _update(self, total: Tensor, optimizer: AdaptiveOptimizer) -> None:
         parameters = list(self.adapter.parameters())
@@ -269,20 +266,10 @@ class Learner:
         return min(max(strength * factor, limits.min_kl), limits.max_kl)
 
 
-def _token_losses(logits: Tensor, ids: Tensor) -> Tensor:
-    """Cross entropy of each token after the first: (B, T, V), (B, T) → (B, T − 1)."""
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(ids.size(0), -1)
-
-
-def _padded(rows: Sequence[Tensor], width: int) -> Tensor:
-    """(B, width), zeros behind each row."""
-    return torch.stack([F.pad(row.float(), (0, width - len(row))) for row in rows])
-
-
-def _answer_losses(losses: Tensor, examples: Sequence[Example]) -> Tensor:
-    """−ln p of each example's whole answer, (B,)."""
-    answers = _padded([e.answer for e in examples], losses.size(1) + 1).to(losses.device)[:, 1:]
-    return (losses * answers).sum(-1)
+def _answer_losses(losses: Tensor, examples: Sequence[Example]) -> list[float]:
+    """−ln p of each example's whole answer; `losses` of their tokens, one after another."""
+    parts = losses.cpu().split([len(e.answer) for e in examples])
+    return [float((part * e.answer).sum()) for part, e in zip(parts, examples, strict=True)]
 
 
 def _said_until(pieces: Sequence[str], text: str, part: str) -> list[bool]:

@@ -77,6 +77,8 @@ class Teacher:
         """Leaves nothing of what was read in memory."""
         self._infos.clear()
         self._forms.clear()
+        self.learner.forget_examples()
+        self.base.forget_rows()
 
     def _fits(self, form: Form) -> bool:
         settings = self.config.generation

@@ -1,0 +1,91 @@
+"""Our GPT on many short rows at once, computing no more than what is asked for.
+
+Three savings, none of which changes a value but for rounding. Linear layers see the rows' tokens one after another, without the
+padding, which is a third of a padded batch of questions. The last block goes on with those tokens alone that predict what is
+asked for. What the blocks below the first adapted one give is kept for each row, as nothing there ever changes.
+
+Shapes: N tokens of all rows, B rows, T tokens of the longest, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .bases import ADAPTER, Row
+
+USUAL_DEPTH = 1  # blocks that are left as they are
+KEPT_ROWS = 4096  # of 30 tokens and 128 channels: 63 MB
+
+
+class UpperBlocks:
+    """Hidden states of rows; keeps those under the adapter."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, ...], Tensor] = {}
+        self._depth = 0  # blocks below the adapter, of which they are
+
+    def hidden(self, gpt: Any, rows: Sequence[Row]) -> Tensor:
+        """Final hidden states of the positions that predict each row's tokens from `start` on, (Σ (T − start), C)."""
+        blocks = gpt.transformer.h
+        x = torch.cat(self._below(gpt, rows, blocks))  # (N, C)
+        places, asked = (where.to(x.device) for where in layout(rows))
+        shape = len(rows), max(len(row.ids) for row in rows)
+        for block in blocks[self._depth : -1]:
+            x = through(block, x, places, shape)
+        x = through(blocks[-1], x, places, shape, asked)
+        return gpt.transformer.ln_f(x)
+
+    def forget(self) -> None:
+        """Keeps nothing."""
+        self._kept.clear()
+
+    @torch.no_grad()
+    def _below(self, gpt: Any, rows: Sequence[Row], blocks: nn.ModuleList) -> list[Tensor]:
+        """Each row's hidden states (T, C) before the first adapted block, computed alone: its bits do not depend on others."""
+        depth = depth_of(blocks)
+        if depth != self._depth or len(self._kept) + len(rows) > KEPT_ROWS:
+            self._kept.clear()
+            self._depth = depth
+        found = []
+        for row in rows:
+            key = tuple(row.ids)
+            if key not in self._kept:
+                ids = torch.tensor([row.ids], device=gpt.lm_head.weight.device)
+                x = gpt.embedded(ids)
+                for block in blocks[:depth]:
+                    x = block(x)
+                self._kept[key] = x[0]
+            found.append(self._kept[key])
+        return found
+
+
+def depth_of(blocks: nn.ModuleList) -> int:
+    """How many blocks, the last one aside, lie below the first that an adapter changes; the usual number where there is none."""
+    adapted = (i for i, block in enumerate(blocks) if any(ADAPTER in name for name, _ in block.named_parameters()))
+    return min(next(adapted, USUAL_DEPTH), len(blocks) - 1)
+
+
+def layout(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    """Where each of the N tokens stands in a padded batch of (B·T), and which of the N predict what is asked for."""
+    width, places, asked, at = max(len(row.ids) for row in rows), [], [], 0
+    for i, row in enumerate(rows):
+        places.append(torch.arange(len(row.ids)) + i * width)
+        asked.append(torch.arange(at + row.start - 1, at + len(row.ids) - 1))
+        at += len(row.ids)
+    return torch.cat(places), torch.cat(asked)
+
+
+def through(block: Any, x: Tensor, places: Tensor, shape: tuple[int, int], kept: Tensor | None = None) -> Tensor:
+    """The block's law on tokens one after another, (N, C); its output at the `kept` ones alone where these are given."""
+    B, T = shape
+    qkv = block.attn.c_attn(block.ln_1(x))  # (N, 3C)
+    padded = qkv.new_zeros(B * T, qkv.size(1)).index_copy(0, places, qkv).view(B, T, -1)
+    y = block.attn.attend(padded).flatten(0, 1)  # (B·T, C)
+    if kept is not None:
+        x, places = x[kept], places[kept]
+    x = x + block.attn.c_proj(y[places])
+    return x + block.mlp(block.ln_2(x))

@@ -1,0 +1,69 @@
+"""Our GPT on many short rows at once: the same values as the model itself, and no block computed in vain."""
+
+import pytest
+import torch
+from online_bases import Row, tiny_ours
+
+from ockham.online.adapter import Adapter
+from ockham.online.bases import load_base
+from ockham.online.config import LoraSettings, ModelSettings
+
+TEXTS = ("User: Tom is my friend", "User: Hi", "User: Where does Ada live?")
+
+
+@pytest.fixture
+def base(tmp_path):
+    return load_base(ModelSettings(base_model_name=str(tiny_ours(tmp_path / "ours", n_layer=3)), device="cpu"))
+
+
+def adapted(base, *targets):
+    adapter = Adapter(base, LoraSettings(target_modules=targets))
+    with torch.no_grad():
+        for p in adapter.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    return adapter
+
+
+def rows_of(base):
+    return [Row(base.encode(text), start) for text, start in zip(TEXTS, (3, 1, 9), strict=True)]
+
+
+def plain(base, rows):
+    """Each row alone through the model's own forward."""
+    found = [base.model.lm_head(base.model.hidden(torch.tensor([row.ids])))[0, row.start - 1 : -1] for row in rows]
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("targets", [(), ("c_attn",), ("h.0.mlp.c_fc",), ("h.1.mlp.c_proj",), ("h.2.attn.c_attn",)])
+def test_values_and_gradients_are_those_of_the_model_itself(base, targets):
+    adapter, rows = adapted(base, *targets), rows_of(base)
+    found = []
+    for logits in (base.logits(adapter.model, rows), plain(base, rows)):
+        loss = torch.nn.functional.cross_entropy(logits, base.targets_of(rows))
+        found.append((logits.detach(), *torch.autograd.grad(loss, adapter.parameters())))
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_what_lies_below_the_adapter_is_computed_once_for_each_row(base):
+    adapter, rows, seen = adapted(base), rows_of(base), []
+    for block in base.model.transformer.h:
+        block.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    for _ in range(3):
+        base.logits(adapter.model, rows)
+    assert seen == [(1, len(row.ids), 32) for row in rows]  # the first block's; those above are called by their parts
+    base.forget_rows()
+    base.logits(adapter.model, rows)
+    assert len(seen) == 6
+
+
+def test_another_adapter_further_down_is_not_given_what_was_kept(base):
+    rows = rows_of(base)
+    bare = base.logits(base.model, rows)
+    torch.testing.assert_close(bare, plain(base, rows))
+    adapter = adapted(base, "h.0.mlp.c_fc")
+    changed = base.logits(adapter.model, rows)
+    assert not torch.allclose(changed, bare)
+    torch.testing.assert_close(changed, plain(base, rows))
+    adapter.remove()
+    assert torch.equal(base.logits(base.model, rows), bare)
