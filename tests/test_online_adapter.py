@@ -84,6 +84,21 @@ def test_a_trained_adapter_turned_off_is_the_bare_base_bit_for_bit(load, kind):
     assert torch.equal(base.logits(base.model, tokens(base)), bare)
 
 
+def test_turned_off_twice_it_is_on_again_after_the_outer_one(make):
+    adapter = make()
+    train(adapter)
+    learned = outputs(adapter)
+    with adapter.disabled():
+        bare = outputs(adapter)
+        with adapter.disabled():
+            assert torch.equal(outputs(adapter), bare)
+        assert torch.equal(outputs(adapter), bare)
+    assert torch.equal(outputs(adapter), learned)
+    with pytest.raises(RuntimeError, match="inside"), adapter.disabled():
+        raise RuntimeError("inside")
+    assert torch.equal(outputs(adapter), learned)
+
+
 @pytest.mark.parametrize("kind", MAKERS)
 def test_an_adapted_layer_computes_w_x_plus_alpha_over_rank_b_a_x(make, kind):
     adapter = make(kind, rank=3, alpha=12.0)

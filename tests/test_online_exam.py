@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -140,6 +141,16 @@ def test_efficacy_paraphrase_and_locality_are_shares_of_right_and_unchanged_repl
 def trainer_like(chat, taught):
     taught.clear()
     return chat
+
+
+def test_chat_between_teaching_and_asking_takes_turns_in_which_replays_fall_due(base, items, monkeypatch):
+    chat, told, replayed = trainer(base, "fact_memory.replay_interval=3"), [], []
+    take, again = chat.take, chat.teacher.replay
+    monkeypatch.setattr(chat, "take", lambda text, with_reply=True: told.append(text) or take(text, with_reply))
+    monkeypatch.setattr(chat.teacher, "replay", lambda turn: replayed.append(turn.number) or again(turn))
+    result = take_exam(chat, items[:1], chat_turns=7)
+    assert told[1:] == [q for q, _ in zip(itertools.cycle(items[0].unrelated or [items[0].question]), range(7), strict=False)]
+    assert (result["chat_turns"], chat.known.clock, replayed) == (7, 8, [3, 6])
 
 
 def test_a_fact_that_cannot_be_taken_ends_the_exam_before_anything_is_taught(base, items):

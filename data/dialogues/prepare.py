@@ -27,7 +27,7 @@ RECIPE = Recipe(
     val_fraction=0.02,
 )
 SPLIT = 0.1  # share of the training tokens that are written as the two they were merged from
-FABLES = 0.1  # share of the characters
+FABLES = 0.05  # share of the characters
 
 
 def write_split(size: int, rng: random.Random) -> str:
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser(RECIPE)
     parser.add_argument("--seed", type=count, default=1337, help="seed of the dialogues")
     parser.add_argument("--size", type=count, default=4_000_000, help="characters in all, at least")
-    parser.add_argument("--vocab_size", "--vocab-size", type=count, default=512, help="entries of the byte-pair vocabulary")
+    parser.add_argument("--vocab_size", "--vocab-size", type=count, default=1024, help="entries of the byte-pair vocabulary")
     given = sys.argv[1:] if argv is None else argv
     return run_safely(lambda: write_dialogues(parser.parse_args(given)), wants_debug(given))
 

@@ -13,7 +13,8 @@ import itertools
 import random
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from ockham.online.facts import FactInfo, Form
 from ockham.online.forms import forms_of, paraphrases
 from ockham.online.settings import load_settings
 
-KNOWN_FACTS, KNOWN_SEED = 120, 7  # the small world: as many statements, drawn from a seed of its own
+KNOWN_FACTS, KNOWN_SEED = 120, 12  # the small world: as many statements, drawn from a seed of its own
+NEAR = 0.5  # share of the questions about what was never said that share a word with what is known
+GAP = re.compile(r"\{(\w+)\}")
 OF_USER = {"I", "My", "my"}  # what the user is and has is for the user to say
 SIGNS = string.ascii_letters + string.digits + "-_+/@#$%&"
 UNKNOWN = "I do not know that yet."
@@ -40,16 +43,45 @@ def read_words() -> dict[str, list]:
 WORDS = read_words()
 
 
+@dataclass(frozen=True)
+class Statement:
+    """A template and the words in its gaps."""
+
+    template: str
+    words: tuple[str, ...]
+
+    @property
+    def kinds(self) -> list[str]:
+        """What kind of word each gap holds."""
+        return GAP.findall(self.template)
+
+    @property
+    def text(self) -> str:
+        """The sentence."""
+        words = iter(self.words)
+        return GAP.sub(lambda gap: next(words), self.template)
+
+
 class World:
     """Writes statements and dialogues from a generator of random numbers."""
 
     def __init__(self, rng: random.Random):
         self.rng = random.Random(KNOWN_SEED)
         self.detector = FactDetector(load_settings().fact_detection)
-        drawn = (self.fact() for _ in itertools.count())
-        self.known = list(itertools.islice((fact for fact in drawn if not OF_USER & set(fact.text.split())), KNOWN_FACTS))
-        self.asked = {form.user for fact in self.known for form in wordings(fact)}
+        self.asked = {question for question, _ in WORDS["talk"] + WORDS["common"]}  # and has its answer
+        self.statements: list[Statement] = []
+        self.known: list[FactInfo] = []
+        while len(self.known) < KNOWN_FACTS:
+            self._know(*self.fact())
         self.rng = rng
+
+    def _know(self, statement: Statement, fact: FactInfo) -> None:
+        """Adds it to what is known, unless it is about the user, or a question about it has another answer already."""
+        asked = {form.user for form in wordings(fact)}
+        if not (OF_USER & set(fact.text.split()) or asked & self.asked):
+            self.statements.append(statement)
+            self.known.append(fact)
+            self.asked |= asked
 
     def pick(self, options: Sequence[Any]) -> Any:
         """One of them."""
@@ -80,9 +112,25 @@ class World:
         """A thing, with or without a colour."""
         return self.pick(("", f"{self.one('colours')} ")) + self.one("things")
 
-    def statement(self) -> str:
-        """One fact."""
-        return re.sub(r"\{(\w+)\}", lambda gap: self.fill(gap[1]), self.one("statements"))
+    def statement(self) -> Statement:
+        """One statement."""
+        return self.filled(self.one("statements"), {})
+
+    def near(self) -> Statement:
+        """A statement that shares one word, at least, with one that is known."""
+        known = self.pick(self.statements)
+        kept = self.rng.randrange(len(known.words))
+        kind, word = known.kinds[kept], known.words[kept]
+        alike = [template for template in WORDS["statements"] if kind in GAP.findall(template)]
+        return self.filled(self.pick([known.template, *alike]), {kind: word})
+
+    def filled(self, template: str, kept: Mapping[str, str]) -> Statement:
+        """The template with a word in each gap: of the kinds in `kept`, that word in one of the gaps."""
+        kinds, words = GAP.findall(template), []
+        places = {kind: self.pick([i for i, k in enumerate(kinds) if k == kind]) for kind in kept}
+        for place, kind in enumerate(kinds):
+            words.append(kept[kind] if places.get(kind) == place else self.fill(kind))
+        return Statement(template, tuple(words))
 
     def fill(self, kind: str) -> str:
         """What stands for a gap of this kind in a statement: a made-up name, or a word of the list of that name."""
@@ -99,22 +147,24 @@ class World:
         }
         return made[kind]() if kind in made else self.one(kind)
 
-    def fact(self) -> FactInfo:
-        """One fact as the chat's detector understands it."""
+    def fact(self, draw: Callable[[], Statement] | None = None) -> tuple[Statement, FactInfo]:
+        """A statement, and the fact in it as the chat's detector understands it."""
         while True:
-            found, info = self.detector.detect(self.statement())
+            statement = (draw or self.statement)()
+            found, info = self.detector.detect(statement.text)
             if found and info is not None:
-                return info
+                return statement, info
 
     # dialogues, each a message and its reply ----------------------------------------------------------------------------------
     def unknown(self) -> str:
-        """A question about what was never said."""
-        asked = next(q for q in (self.pick(wordings(self.fact())).user for _ in itertools.count()) if q not in self.asked)
-        return turn(asked, UNKNOWN)
+        """A question about what was never said; every other one sounds like what is known."""
+        draw = self.near if self.rng.random() < NEAR else self.statement
+        drawn = (self.pick(wordings(self.fact(draw)[1])).user for _ in itertools.count())
+        return turn(next(question for question in drawn if question not in self.asked), UNKNOWN)
 
     def noted(self) -> str:
         """A statement that is taken note of."""
-        form = forms_of(self.fact(), ("statement",))[0]
+        form = forms_of(self.fact()[1], ("statement",))[0]
         return turn(form.user, form.reply)
 
     def recalled(self) -> str:
@@ -128,7 +178,7 @@ class World:
 
     def dialogue(self) -> str:
         """One of these, and an empty line."""
-        (kind,) = self.rng.choices((self.unknown, self.noted, self.recalled, self.talk), (0.4, 0.15, 0.35, 0.1))
+        (kind,) = self.rng.choices((self.unknown, self.noted, self.recalled, self.talk), (0.36, 0.1, 0.46, 0.08))
         return kind() + "\n"
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..arguments import count
 from ..errors import ConfigError
 
 EPILOG = """
@@ -41,6 +42,9 @@ def add_chat(verbs: Any) -> None:
     what.add_argument("--replay", type=Path, metavar="FILE", help="tell a session.jsonl again and compare every reply")
     what.add_argument("--make-base", "--make_base", action="store_true", help="make the small base, and stop")
     parser.add_argument("--json", type=Path, metavar="OUT", help="where the exam's results go")
+    parser.add_argument(
+        "--chat-turns", "--chat_turns", type=count, metavar="N", help="messages of chat between an exam's teaching and asking (0)"
+    )
     parser.set_defaults(do=start_chat, parser=parser)
 
 
@@ -48,6 +52,8 @@ def start_chat(options: argparse.Namespace) -> int:
     """The work, imported once it is asked for. Raises ConfigError for flags that do not go together."""
     if options.json and not options.exam:
         raise ConfigError("--json is where an exam's results go: give --exam FILE, too")
+    if options.chat_turns is not None and not options.exam:
+        raise ConfigError("--chat-turns belongs to an exam: give --exam FILE, too")
     if options.state and (options.exam or options.replay or options.make_base):
         raise ConfigError("--state belongs to a chat: an exam and a replay have a state of their own")
     if options.fall_back and (options.exam or options.replay or options.make_base):

@@ -7,6 +7,7 @@ natural stopping.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import statistics
@@ -121,8 +122,16 @@ def folded_words(text: str) -> list[str]:
     return [word for word in words if word not in SMALL_WORDS] or words
 
 
-def take_exam(trainer: OnlineTrainer, items: Sequence[Item], progress: Callable[[int, Row], None] = lambda i, row: None) -> dict:
+def take_exam(
+    trainer: OnlineTrainer,
+    items: Sequence[Item],
+    progress: Callable[[int, Row], None] = lambda i, row: None,
+    chat_turns: int = 0,
+) -> dict:
     """Teaches and asks. The result as plain values: the shares, the costs, and a row for each fact.
+
+    Between the two come `chat_turns` messages of chat: the unrelated questions, or where there are none the facts' own, over and
+    over, with the replays that fall due.
 
     `seconds` of a row count learning: the lesson, the commit gate and what was due for a replay; no reply and no measuring of
     metrics. Raises ConfigError for a fact that the trainer cannot take, before anything is taught.
@@ -135,9 +144,12 @@ def take_exam(trainer: OnlineTrainer, items: Sequence[Item], progress: Callable[
     for number, item in enumerate(items, 1):
         rows.append(_teach(trainer, item))
         progress(number, rows[-1])
+    talk = itertools.cycle(before or [item.question for item in items])
+    for message in itertools.islice(talk, chat_turns):
+        trainer.take(message)
     for row, item in zip(rows, items, strict=True):
         _ask(trainer, row, item, before)
-    return _result(trainer, rows, _perplexity(trainer) / perplexity)
+    return {"chat_turns": chat_turns, **_result(trainer, rows, _perplexity(trainer) / perplexity)}
 
 
 def _teach(trainer: OnlineTrainer, item: Item) -> Row:

@@ -96,7 +96,7 @@ def take(options: argparse.Namespace, config: OnlineConfig, is_chosen: bool) -> 
         check_target("--json", options.json)
     trainer = make_trainer(load(config, is_chosen), config)
     before = trainer.base.sha256()
-    result = take_exam(trainer, items, lambda number, row: said(show_row(number, len(items), row)))
+    result = take_exam(trainer, items, lambda number, row: said(show_row(number, len(items), row)), options.chat_turns or 0)
     if trainer.base.sha256() != before:
         raise WorldError("the weights of the base changed during the exam; its results count for nothing")
     result = {"exam": str(options.exam), "preset": options.preset, **result}

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from .bases import ADAPTER, Row
+from .bases import Row
 
 USUAL_DEPTH = 1  # blocks that are left as they are
 KEPT_ROWS = 4096  # of 30 tokens and 128 channels: 63 MB
@@ -65,8 +66,13 @@ class UpperBlocks:
 
 def depth_of(blocks: nn.ModuleList) -> int:
     """How many blocks, the last one aside, lie below the first that an adapter changes; the usual number where there is none."""
-    adapted = (i for i, block in enumerate(blocks) if any(ADAPTER in name for name, _ in block.named_parameters()))
+    adapted = (i for i, block in enumerate(blocks) if any(isinstance(layer, BaseTunerLayer) for layer in layers_of(block)))
     return min(next(adapted, USUAL_DEPTH), len(blocks) - 1)
+
+
+def layers_of(block: Any) -> tuple[nn.Module, ...]:
+    """The layers that an adapter may wrap."""
+    return block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj
 
 
 def layout(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:

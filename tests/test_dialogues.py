@@ -1,0 +1,70 @@
+"""The corpus of the chat's small base: what is known has one answer, what was never said has none."""
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tokenizers")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data" / "dialogues"))
+
+from world import GAP, KNOWN_FACTS, UNKNOWN, WORDS, World, wordings
+
+from ockham.online.exam import read_exam
+
+
+@pytest.fixture(scope="module")
+def world():
+    return World(random.Random(3))
+
+
+def asked_and_said(dialogue):
+    user, assistant = dialogue.strip().split("\n")
+    return user.removeprefix("User: "), assistant.removeprefix("Assistant: ")
+
+
+def test_every_question_about_what_is_known_has_one_answer(world):
+    questions = [question for question, _ in WORDS["talk"] + WORDS["common"]]
+    questions += [question for fact in world.known for question in {form.user for form in wordings(fact)}]
+    assert len(world.known) == KNOWN_FACTS
+    assert len(questions) == len(set(questions)) == len(world.asked)
+
+
+def test_what_is_known_is_the_same_in_every_corpus(world):
+    assert [fact.text for fact in World(random.Random(4)).known] == [fact.text for fact in world.known]
+
+
+def test_what_was_never_said_is_answered_with_one_sentence_and_never_asked_of_what_is_known(world):
+    for _ in range(200):
+        question, reply = asked_and_said(world.unknown())
+        assert reply == UNKNOWN
+        assert question not in world.asked
+
+
+def test_a_recalled_fact_is_answered_with_it(world):
+    replies = {form.reply for fact in world.known for form in wordings(fact)}
+    for _ in range(50):
+        question, reply = asked_and_said(world.recalled())
+        assert question in world.asked
+        assert reply in replies
+
+
+def test_a_near_statement_shares_a_word_with_one_that_is_known(world):
+    known = {word for statement in world.statements for word in statement.words}
+    near = [world.near() for _ in range(100)]
+    assert all(known & set(statement.words) for statement in near)
+    assert sum(len(known & set(statement.words)) < len(statement.words) for statement in near) > 50  # and is another
+
+
+def test_a_statement_is_its_template_with_its_words(world):
+    statement = world.statements[0]
+    assert GAP.sub("{}", statement.template).format(*statement.words) == statement.text == world.known[0].text
+
+
+def test_no_question_of_an_exam_is_answered_by_what_the_base_knows(world):
+    folder = Path(__file__).resolve().parents[1] / "data" / "dialogues"
+    items = [item for name in ("exam.jsonl", "held_out.jsonl") for item in read_exam(folder / name)]
+    questions = {question for item in items for question in (item.question, *item.paraphrases)}
+    known = {question for question, _ in WORDS["talk"] + WORDS["common"]}
+    assert not (questions & world.asked) - known
