@@ -24,11 +24,16 @@ def asked_and_said(dialogue):
     return user.removeprefix("User: "), assistant.removeprefix("Assistant: ")
 
 
+def asked_of(facts):
+    return {form.user for fact in facts for form in wordings(fact)}
+
+
 def test_every_question_about_what_is_known_has_one_answer(world):
-    questions = [question for question, _ in WORDS["talk"] + WORDS["common"]]
-    questions += [question for fact in world.known for question in {form.user for form in wordings(fact)}]
+    questions = list({question for question, _ in WORDS["talk"] + WORDS["common"]} | asked_of(world.common()))
+    questions += [question for fact in world.known for question in asked_of([fact])]
     assert len(world.known) == KNOWN_FACTS
     assert len(questions) == len(set(questions)) == len(world.asked)
+    assert "Do you know what the capital of France is?" in questions
 
 
 def test_what_is_known_is_the_same_in_every_corpus(world):
@@ -66,5 +71,5 @@ def test_no_question_of_an_exam_is_answered_by_what_the_base_knows(world):
     folder = Path(__file__).resolve().parents[1] / "data" / "dialogues"
     items = [item for name in ("exam.jsonl", "held_out.jsonl") for item in read_exam(folder / name)]
     questions = {question for item in items for question in (item.question, *item.paraphrases)}
-    known = {question for question, _ in WORDS["talk"] + WORDS["common"]}
-    assert not (questions & world.asked) - known
+    common = {question for question, _ in WORDS["talk"] + WORDS["common"]} | asked_of(world.common())
+    assert not (questions & world.asked) - common

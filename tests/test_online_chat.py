@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from online_bases import tiny_ours
@@ -290,13 +291,22 @@ def test_a_replay_is_the_same_or_names_the_turn(chat, capsys, tmp_path, base):
 
 def test_making_the_base_prepares_trains_and_says_what_it_can_do(capsys, monkeypatch, tmp_path):
     ran = []
-    monkeypatch.setattr(small_base, "_run", ran.append)
+
+    def run(command):
+        ran.append(command)
+        if out := [arg.partition("=")[2] for arg in command if arg.startswith("--out_dir=")]:
+            (Path(out[0])).mkdir()
+            (Path(out[0]) / "ckpt.pt").write_text("made")
+
+    monkeypatch.setattr(small_base, "_run", run)
     monkeypatch.setattr(small_base.shutil, "copyfile", lambda source, target: ran.append([str(target)]))
     code, _, err = program(capsys, "--make-base", f"model.fallback={tmp_path / 'small'}")
     assert code == 0
     assert [command[0].rsplit("/", 1)[-1] for command in ran] == ["prepare.py", "train_ockham.py", "meta.json"]
-    assert f"--out_dir={tmp_path / 'small'}" in ran[1]
+    assert f"--out_dir={tmp_path / 'small'}.partial" in ran[1]  # a base that is half made is none
+    assert (tmp_path / "small" / "ckpt.pt").read_text() == "made"
     assert "It answers what you have told it" in err
+    refused(program(capsys, "--make-base", f"model.fallback={tmp_path / 'small'}"), 1, "small is there already")
 
 
 def test_where_the_model_is_absent_and_nobody_can_be_asked_the_small_base_is_made(chat, monkeypatch, tmp_path, base):

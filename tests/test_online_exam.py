@@ -149,8 +149,20 @@ def test_chat_between_teaching_and_asking_takes_turns_in_which_replays_fall_due(
     monkeypatch.setattr(chat, "take", lambda text, with_reply=True: told.append(text) or take(text, with_reply))
     monkeypatch.setattr(chat.teacher, "replay", lambda turn: replayed.append(turn.number) or again(turn))
     result = take_exam(chat, items[:1], chat_turns=7)
-    assert told[1:] == [q for q, _ in zip(itertools.cycle(items[0].unrelated or [items[0].question]), range(7), strict=False)]
+    assert told[1:] == list(itertools.islice(itertools.cycle([*items[0].unrelated, items[0].question]), 7))
     assert (result["chat_turns"], chat.known.clock, replayed) == (7, 8, [3, 6])
+
+
+def test_chat_in_an_exam_is_of_questions_alone(base, tmp_path, monkeypatch):
+    chat, told = trainer(base), []
+    take = chat.take
+    monkeypatch.setattr(chat, "take", lambda text, with_reply=True: told.append(text) or take(text, with_reply))
+    line = {"fact": "Tom is my friend.", "question": "Who is Tom?", "answer": "friend"}
+    path = tmp_path / "exam.jsonl"
+    path.write_text(json.dumps(line | {"unrelated": ["/undo", "Ann is my aunt.", "Who is Rolf?"]}))
+    result = take_exam(chat, read_exam(path), chat_turns=3)
+    assert told == ["Tom is my friend.", "Who is Rolf?", "Who is Tom?", "Who is Rolf?"]
+    assert (result["learned"], len(chat.memory)) == (1, 1)
 
 
 def test_a_fact_that_cannot_be_taken_ends_the_exam_before_anything_is_taught(base, items):

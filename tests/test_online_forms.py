@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ockham.errors import ConfigError
-from ockham.online.forms import forms_of, paraphrases, shift, siblings, slot, subject_questions, subjects_of
+from ockham.online.forms import forms_of, paraphrases, shift, slot, subject_questions, subjects_of
+from ockham.online.siblings import Others, siblings
 from ockham.online.verbs import analyse, base_of_participle, participle, past, third_person
 
 # Said, answered; where the last is True, turning the answer gives back what was said.
@@ -251,17 +252,34 @@ def test_forms_come_in_the_order_asked_for_and_a_wrong_one_is_named():
 def test_siblings_ask_about_others_in_the_same_words(text):
     info = detection.detected(text)
     names = ["Omar", "Lena", "Pia", "Zed", "Ivo", "Quin", info.subject, info.value]
-    found = siblings(info, names, 4, random.Random(3))
+    found = siblings(info, Others(names), 4, random.Random(3))
     assert len(found) == 4
-    assert found == siblings(info, names, 4, random.Random(3))
+    assert found == siblings(info, Others(names), 4, random.Random(3))
     asked = {form.user for form in forms_of(info)}
     assert not asked & set(found)
     assert all(any(name in question for name in names[:6]) for question in found)
 
 
 def test_siblings_agree_with_their_subject():
-    found = siblings(detection.detected("I live in Oslo"), ["Omar", "Pia", "Zed", "Ivo"], 2, random.Random(0))
+    found = siblings(detection.detected("I live in Oslo"), Others(["Omar", "Pia", "Zed", "Ivo"]), 2, random.Random(0))
     assert not any(" do " in question or " I " in question for question in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The code of the safe is 7341", {"the code of the shop", "the shop's code"}),
+        ("The red key opens the barn", {"the old key", "the shop"}),
+        ("The bus to Delft leaves at seven", {"the bus to Omar", "the bus to Pia", "the shop"}),
+        ("The museum is in Basel", {"the shop", "in Omar", "in Pia"}),
+        ("Emil has the silver lamp", {"Omar", "Pia", "the old lamp", "the shop"}),
+    ],
+)
+def test_siblings_ask_about_other_things_where_a_thing_is_meant(text, expected):
+    others = Others(["Omar", "Pia"] * 12, ["shop"], ["old"])
+    found = siblings(detection.detected(text), others, 24, random.Random(1))
+    assert all(any(part.lower() in question.lower() for part in expected) for question in found), found
+    assert all(any(part.lower() in question.lower() for question in found) for part in expected), found
 
 
 @pytest.mark.parametrize(

@@ -133,14 +133,11 @@ def test_forgetting_by_hand():
                                    "forgetting_rate": 0.01})  # fmt: skip
 
 
-def test_a_fact_learned_anew_has_a_new_baseline_and_a_dropped_one_none():
+def test_a_fact_learned_anew_has_a_new_baseline():
     forgetting = Forgetting()
     forgetting.learned("f1", 0, 0.9)
     forgetting.learned("f1", 4, 0.6)
     assert forgetting.regressions({"f1": 0.6}) == {"f1": 0.0}
-    forgetting.drop("f1")
-    assert forgetting.measure(9, {"f1": 0.1}) == {}
-    assert "f1" not in json.dumps(forgetting.state_dict())
 
 
 # metrics of one's own
@@ -247,6 +244,23 @@ def test_dropping_a_fact_leaves_no_trace_in_the_state():
     tracker.record(1, probe=probe(f77=0.8))
     tracker.drop("f77")
     assert "f77" not in json.dumps(tracker.state_dict())
+
+
+def test_dropping_a_learned_fact_leaves_no_figure_of_its_turn_or_of_a_later_one():
+    tracker = MetricsTracker(MetricsSettings())
+    tracker.learned("f1", 1, 0.9)
+    tracker.record(1, losses=[2.0], total=2.0)
+    tracker.learned("f2", 2, 0.9)
+    tracker.record(2, losses=[4.586172580718994], total=4.586172580718994)
+    tracker.record(3, losses=[1.0])
+    tracker.drop("f7")  # which only waited
+    assert len(tracker.rows) == 3
+    tracker.drop("f2")
+    written = json.dumps(tracker.state_dict())
+    assert [row["turn"] for row in tracker.rows] == [1]
+    assert "4.58" not in written
+    assert tracker.summary() == {}
+    assert "f1" in tracker.forgetting.baselines
 
 
 def test_a_broken_state_is_refused_and_changes_nothing():

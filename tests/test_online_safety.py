@@ -76,13 +76,6 @@ def test_a_statement_with_a_quotation_in_it_is_not_cut_into_one_that_was_never_m
     assert SAFETY.learnable('Bob "owns the bank and" is my friend and a very good neighbour of ours') == ""
 
 
-def test_what_the_model_said_is_not_learned_back():
-    replies = ["I see: the capital of Arda is Valmar."]
-    assert SAFETY.learnable("The capital of Arda is Valmar", replies) == ""
-    assert SAFETY.learnable("The capital of Arda is Mirth", replies) == "The capital of Arda is Mirth"
-    assert SAFETY.learnable("The capital of Arda is Valmar") == "The capital of Arda is Valmar"
-
-
 def test_more_than_two_lines_or_more_characters_than_a_fact_may_have_are_a_paste():
     short = Safety(SafetySettings(max_fact_chars=20))
     assert short.learnable("Tom is my friend") == "Tom is my friend"

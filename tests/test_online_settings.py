@@ -1,8 +1,10 @@
 """The chat's settings: files and the command line over one another, and errors that say where."""
 
 import dataclasses
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -21,6 +23,8 @@ ONLY_IN_THE_FILE = {
     "importance_weighting.strategies",
     "anchors.prompts",
     "anchors.names",
+    "anchors.things",
+    "anchors.qualities",
 }
 
 
@@ -72,6 +76,27 @@ def test_every_key_of_default_yaml_stands_on_a_line_of_its_own_with_a_comment():
 
 def test_every_field_has_a_help():
     assert [key for key, leaf in LEAVES.items() if not leaf.field.metadata["help"]] == []
+
+
+def test_there_is_an_anchor_prompt_at_least_and_no_empty_name():
+    with pytest.raises(ConfigError, match="must have a message at least"):
+        load_settings(overrides=["anchors.prompts=[]"])
+    with pytest.raises(ConfigError, match=r"anchors\.names"):
+        load_settings(overrides=["anchors.names=['']"])
+
+
+def test_other_braces_in_a_template_are_text():
+    settings = load_settings(overrides=["generation.prompt={name}: {text} {{"]).generation
+    assert settings.asked("Hi {text}") == "{name}: Hi {text} {{"
+    assert settings.said("Yes") == " Yes\n"
+
+
+def test_no_word_of_an_exam_is_among_the_other_things():
+    folder = Path(__file__).resolve().parents[1] / "data" / "dialogues"
+    asked = "".join((folder / name).read_text().lower() for name in ("exam.jsonl", "held_out.jsonl"))
+    anchors = load_settings().anchors
+    assert len(anchors.things) > 50
+    assert not [word for word in (*anchors.things, *anchors.qualities) if re.search(rf"\b{word}\b", asked)]
 
 
 def test_the_anchors_are_some_two_dozen_different_ascii_messages():

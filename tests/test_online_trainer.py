@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from online_bases import Row, tiny_ours
@@ -346,6 +348,24 @@ def test_a_replay_over_the_budget_is_taken_back(base, monkeypatch):
     turn = chat.take("Hello.")
     assert (sha(chat), turn.changed) == (before, False)
     assert "taken back" in turn.notes[0]
+
+
+def test_an_anchor_with_no_room_for_a_reply_holds_nothing_and_breaks_nothing(base):
+    chat = trainer(base, "anchors.prompts=['" + "long " * 60 + "', Hello.]", "metrics.interval=1")
+    chat.take("Tom is my friend.")
+    assert math.isfinite(chat.learner.kl(chat.config.anchors.prompts))
+    only = trainer(base, "anchors.prompts=['" + "long " * 60 + "']")
+    assert only.learner.kl(only.config.anchors.prompts) == 0.0
+    assert only.take("Tom is my friend.").facts
+
+
+def test_forgetting_the_texts_leaves_no_question_like_a_facts_in_memory(base):
+    chat = trainer(base, "anchors.siblings=4")
+    chat.take("My divorce lawyer is Bruno.")
+    assert any("divorce" in prompt for prompt in chat.learner.anchors.known)
+    chat.teacher.forget_texts()
+    held = (chat.learner.anchors.known, chat.learner._examples, chat.teacher._forms, chat.teacher._infos, chat.base._upper._kept)
+    assert not any(held)
 
 
 # ---- the subject gate

@@ -69,6 +69,7 @@ class World:
         self.rng = random.Random(KNOWN_SEED)
         self.detector = FactDetector(load_settings().fact_detection)
         self.asked = {question for question, _ in WORDS["talk"] + WORDS["common"]}  # and has its answer
+        self.asked |= {form.user for fact in self.common() for form in wordings(fact)}
         self.statements: list[Statement] = []
         self.known: list[FactInfo] = []
         while len(self.known) < KNOWN_FACTS:
@@ -154,6 +155,11 @@ class World:
             found, info = self.detector.detect(statement.text)
             if found and info is not None:
                 return statement, info
+
+    def common(self) -> list[FactInfo]:
+        """What everybody knows, as far as the detector takes it for a fact."""
+        found = (self.detector.detect(reply) for _, reply in WORDS["common"])
+        return [info for is_fact, info in found if is_fact and info is not None]
 
     # dialogues, each a message and its reply ----------------------------------------------------------------------------------
     def unknown(self) -> str:

@@ -70,14 +70,15 @@ class Adapter:
 
         What peft's own disable_adapter() does, without its report on every layer, which takes longer than a short forward.
         """
-        layers, self._off = self.model.base_model, self._off + 1
-        layers.disable_adapter_layers()
+        layers, outer = self.model.base_model, self._off
         try:
+            self._off = outer + 1
+            layers.disable_adapter_layers()
             with torch.no_grad():
                 yield
         finally:
-            self._off -= 1
-            if not self._off:
+            self._off = outer
+            if not outer:
                 layers.enable_adapter_layers()
 
     def remove(self) -> None:

@@ -59,6 +59,10 @@ class Anchors:
         reply = self.reference(prompts[0]).reply
         return [self.reference(prompts[0]), *(self._of(prompt, reply) for prompt in prompts[1:])]
 
+    def forget(self) -> None:
+        """Keeps the references of no prompt: those of facts' siblings hold the facts' relations."""
+        self.known.clear()
+
     def log_probs(self, references: Sequence[Reference]) -> list[Tensor]:
         """The base's log-probabilities of each token of each reply, (T − start, V)."""
         new = [reference for reference in references if reference.log_probs is None]
@@ -78,12 +82,13 @@ class Anchors:
         return found
 
     def _make(self, prompt: str) -> Reference:
-        tokens = self.base.encode(self.settings.prompt.format(text=prompt))
+        tokens = self.base.encode(self.settings.asked(prompt))
         with self.adapter.disabled():
             reply = self.base.generate(self.adapter.model, tokens, self.settings.max_new_tokens, self.settings.stop)
         return self._of(prompt, reply.strip())
 
     def _of(self, prompt: str, reply: str) -> Reference:
-        tokens = self.base.encode(self.settings.prompt.format(text=prompt))
-        ids = tokens + self.base.encode(self.settings.reply.format(text=reply))
-        return Reference(prompt, reply, ids[: self.base.max_tokens], len(tokens))
+        tokens = self.base.encode(self.settings.asked(prompt))
+        ids = tokens + self.base.encode(self.settings.said(reply))
+        ids = ids[: self.base.max_tokens]
+        return Reference(prompt, reply, ids, min(len(tokens), len(ids)))  # with no room for a reply nothing is predicted

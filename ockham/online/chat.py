@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -43,6 +44,7 @@ class Chat:
             "/metrics": self._metrics, "/export": self._export, "/save": self._save,
         }  # fmt: skip
         self.code = 0
+        self._past: Any = None  # what the arrow keys bring back; nothing after a /forget
 
     def run(self) -> int:
         """Until the end of the input or /quit; the exit code: over pipes that of the first message that was refused, else 0."""
@@ -72,10 +74,14 @@ class Chat:
             return
         from prompt_toolkit import PromptSession
         from prompt_toolkit.completion import WordCompleter
+        from prompt_toolkit.history import InMemoryHistory
 
         words = [usage.split()[0] for usage, _ in HELP] + ["/reject"]
-        prompt: PromptSession[str] = PromptSession("you: ", completer=WordCompleter(words, sentence=True))
+        completer = WordCompleter(words, sentence=True)
         while True:
+            if self._past is None:
+                self._past = InMemoryHistory()
+            prompt: PromptSession[str] = PromptSession("you: ", completer=completer, history=self._past)
             try:
                 if (text := prompt.prompt()).strip():
                     yield text
@@ -142,6 +148,7 @@ class Chat:
             raise ConfigError("/forget needs an id, as /facts shows it: /forget f1")
         self._note("rebuilding without it ...")
         before = self._waiting()
+        self._past = None
         done = self.session.forget(rest)
         self._note(f"forgotten: {rest}; {len(done.turns)} turns that told or mentioned it are gone from the log")
         for id in self._waiting() - before:

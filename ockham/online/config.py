@@ -82,6 +82,14 @@ class GenerationSettings:
         check_template("generation.reply", self.reply)
         check_texts("generation.stop", self.stop)
 
+    def asked(self, text: str) -> str:
+        """A message as the base reads it. Other braces in the template stay as they are."""
+        return self.prompt.replace("{text}", text)
+
+    def said(self, text: str) -> str:
+        """A reply as the base is to write it."""
+        return self.reply.replace("{text}", text)
+
 
 @dataclass(frozen=True, kw_only=True)
 class KlRegularization:
@@ -192,13 +200,21 @@ class ImportanceWeightingSettings:
 class AnchorSettings:
     """Prompts on which the model shall stay as it was."""
 
-    prompts: tuple[str, ...] = option((), "messages; the base's own replies to them are the reference")
+    prompts: tuple[str, ...] = option(("Hello.",), "messages; the base's own replies to them are the reference")
     per_step: int = option(8, "anchor prompts in each step", low=0)
     siblings: int = option(4, "at most this many of them are questions like the fact's own, about other names", low=0)
     names: tuple[str, ...] = option((), "the other names")
+    things: tuple[str, ...] = option((), 'other nouns, for what a fact has "the" before')
+    qualities: tuple[str, ...] = option((), 'other words between the two, as "red" in "the red key"')
 
     def __post_init__(self) -> None:
         check_texts("anchors.prompts", self.prompts)
+        for key in ("names", "things", "qualities"):
+            check_texts(f"anchors.{key}", getattr(self, key))
+        if not self.prompts:
+            raise ConfigError(
+                "anchors.prompts must have a message at least: drift is measured on them; anchors.per_step=0 is without KL"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -130,22 +130,23 @@ def take_exam(
 ) -> dict:
     """Teaches and asks. The result as plain values: the shares, the costs, and a row for each fact.
 
-    Between the two come `chat_turns` messages of chat: the unrelated questions, or where there are none the facts' own, over and
-    over, with the replays that fall due.
+    Between the two come `chat_turns` messages of chat, over and over the questions that are neither commands nor facts, with the
+    replays that fall due.
 
     `seconds` of a row count learning: the lesson, the commit gate and what was due for a replay; no reply and no measuring of
     metrics. Raises ConfigError for a fact that the trainer cannot take, before anything is taught.
     """
-    for item in items:
-        trainer.checked(item.fact)
+    questions = list(dict.fromkeys(q for item in items for q in (*item.unrelated, item.question)))
+    for text in (*(item.fact for item in items), *questions):
+        trainer.checked(text)
+    talk = [q for q in questions if not (q.startswith("/") or trainer.teacher.detector.detect(q)[0])]
     before = {question: trainer.reply(question) for question in dict.fromkeys(q for item in items for q in item.unrelated)}
     perplexity = _perplexity(trainer)
     rows = []
     for number, item in enumerate(items, 1):
         rows.append(_teach(trainer, item))
         progress(number, rows[-1])
-    talk = itertools.cycle(before or [item.question for item in items])
-    for message in itertools.islice(talk, chat_turns):
+    for message in itertools.islice(itertools.cycle(talk), chat_turns):
         trainer.take(message)
     for row, item in zip(rows, items, strict=True):
         _ask(trainer, row, item, before)

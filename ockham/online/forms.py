@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 
 from ..errors import ConfigError
 from . import phrases
@@ -22,7 +20,6 @@ __all__ = [
     "paraphrases",
     "sentence",
     "shift",
-    "siblings",
     "slot",
     "subject_questions",
     "subjects_of",
@@ -62,27 +59,6 @@ def paraphrases(info: FactInfo) -> list[Form]:
     """Pairs with wordings that forms_of does not have: for exams, never for training. Open questions are left out."""
     trained = {w.text.lower() for w in _chosen(info)}
     return [_form(info, w) for w in wordings(info) if w.kind != "open" and w.text.lower() not in trained]
-
-
-def siblings(info: FactInfo, names: Sequence[str], n: int, rng: random.Random) -> list[str]:
-    """Up to n questions of the fact's wordings about other `names`, which must not be answered with it: anchors.
-
-    Direct questions get another subject (or owner of it), inverse ones another value (or owner of it). None has the fact's
-    own subject where the value is asked for, nor its value where the subject is. Fewer than n where names run out.
-    """
-    known = " ".join((info.subject, info.value)).lower()
-    others = [name for name in names if name.lower() not in known]
-    rng.shuffle(others)
-    has_other_values = bool(phrases.names_in(info.value) or phrases.owned(info.value))
-    found: list[str] = []
-    for place, name in enumerate(others):
-        kind = "inverse" if has_other_values and place % 3 == 2 else "direct"
-        about = _about(info, name, kind)
-        texts = [w.text for w in wordings(about) if w.kind == kind and not w.is_held][:4]
-        found += [text for text in rng.sample(texts, len(texts)) if _is_other(text, info, kind)][:1] if texts else []
-        if len(found) >= n:
-            break
-    return found[:n]
 
 
 def subjects_of(info: FactInfo) -> tuple[str, ...]:
@@ -163,24 +139,6 @@ def _part(said: str, reply: str) -> str:
     """What of `reply` says `said`, pronouns turned; "" where it cannot be found."""
     found = re.search(re.escape(shift(said)), reply, re.IGNORECASE) if said else None
     return found.group() if found else ""
-
-
-def _about(info: FactInfo, name: str, kind: str) -> FactInfo:
-    """The fact with another subject, or for inverse questions with another value; an owner is exchanged first."""
-    c = clause_of(info)
-    old = info.value if kind == "inverse" else info.subject
-    parts = phrases.owned(old)
-    new = f"{name}'s {parts[1]}" if parts else name
-    if kind == "inverse":
-        return replace(info, value=new)
-    if not parts and old.split()[0].lower() in phrases.DETERMINERS:
-        new = f"{name}'s {phrases.undetermined(old)}"
-    return replace(info, subject=new, verb=c.about(new).verb)
-
-
-def _is_other(text: str, info: FactInfo, kind: str) -> bool:
-    own = info.value if kind == "inverse" else info.subject
-    return re.search(rf"\b{re.escape(own)}\b", text) is None
 
 
 def _pronoun_phrases(texts: Iterable[str]) -> list[str]:

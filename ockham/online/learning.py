@@ -88,13 +88,14 @@ class Learner:
         return self._examples[key]
 
     def forget_examples(self) -> None:
-        """Keeps none of the pairs that it was given."""
+        """Keeps none of the pairs that it was given, nor of the anchors."""
         self._examples.clear()
+        self.anchors.forget()
 
     def _encoded(self, form: Form, entities: Sequence[str]) -> Example:
         settings, room = self.config.generation, self.base.max_tokens
-        prompt = self.base.encode(settings.prompt.format(text=form.user))
-        text = settings.reply.format(text=form.reply)
+        prompt = self.base.encode(settings.asked(form.user))
+        text = settings.said(form.reply)
         reply = self.base.encode(text)
         pieces = [self.base.decode([token]) for token in reply]
         spelled = "".join(pieces)
@@ -210,7 +211,8 @@ class Learner:
         if not references:
             return logits.new_zeros(())
         base = torch.cat(self.anchors.log_probs(references))
-        return F.kl_div(logits.log_softmax(-1), base, log_target=True, reduction="none").sum(-1).mean()
+        each = F.kl_div(logits.log_softmax(-1), base, log_target=True, reduction="none").sum(-1)  # (M,)
+        return each.mean() if len(each) else logits.new_zeros(())
 
     def _kl_of_rows(self, logits: Tensor, rows: Sequence[Row]) -> Tensor:
         """KL(base ‖ adapter), mean over all tokens of the rows that are predicted: the specification's."""

@@ -88,9 +88,9 @@ class OurBase(Base):
 
 
 def upper_layers(n_layer: int) -> tuple[str, ...]:
-    """The layers that LoRA adapts: those of every block but the first, which reads single words, the same for every fact.
+    """The layers that LoRA adapts: those of every block but the first.
 
-    Leaving it out costs no facts and is a quarter less to compute: docs/LAB_NOTES.md.
+    Without it efficacy is the same, and a quarter less is computed: docs/LAB_NOTES.md.
     """
     blocks = range(min(USUAL_DEPTH, n_layer - 1), n_layer)
     return tuple(f"h.{i}.{layer}" for i in blocks for layer in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"))

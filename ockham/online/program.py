@@ -9,9 +9,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from .. import __version__
 from ..arguments import DEBUG
 from ..errors import WorldError
 from ..files import check_target, write_text
+from ..typed import to_mapping
 from .bases import Base, check_libraries, checkpoint_of, is_available
 from .config import ModelSettings, OnlineConfig
 from .settings import load_settings
@@ -85,6 +87,8 @@ def make_base(config: OnlineConfig) -> int:
 
 def take(options: argparse.Namespace, config: OnlineConfig, is_chosen: bool) -> int:
     """The exam: a line for each fact, a table at the end, and the results as JSON."""
+    import torch
+
     from .exam import read_exam, take_exam
     from .exam_report import show_result, show_row
     from .session import make_trainer
@@ -99,7 +103,8 @@ def take(options: argparse.Namespace, config: OnlineConfig, is_chosen: bool) -> 
     result = take_exam(trainer, items, lambda number, row: said(show_row(number, len(items), row)), options.chat_turns or 0)
     if trainer.base.sha256() != before:
         raise WorldError("the weights of the base changed during the exam; its results count for nothing")
-    result = {"exam": str(options.exam), "preset": options.preset, **result}
+    made_with = {"version": __version__, "threads": torch.get_num_threads(), "settings": to_mapping(config)}
+    result = {"exam": str(options.exam), "preset": options.preset, **result, **made_with}
     if options.json:
         write_text(options.json, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(show_result(result))

@@ -6,7 +6,6 @@ ask once too often. They are no proof that nothing harmful is learned: the sessi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from .config import SafetySettings
@@ -25,7 +24,6 @@ TOO_LONG = "TOO_LONG"  # longer than a statement may be
 MOST_JUDGED = (
     4  # texts of so many times max_fact_chars are not looked at further: patterns take a time that grows faster than the text
 )
-LEAST_ECHO = 12  # characters of a message that counts as a copy of the model's reply
 
 
 class Safety:
@@ -44,8 +42,8 @@ class Safety:
             for index, pattern in enumerate(settings.instruction_patterns)
         )
 
-    def learnable(self, text: str, replies: Iterable[str] = ()) -> str:
-        """The user's own words in a message, '' where there are none; `replies`: what the model said, which is not learned back.
+    def learnable(self, text: str) -> str:
+        """The user's own words in a message, '' where there are none. What the model said is not among them: it is never given.
 
         Taken out are code, pasted lines and sentences with a quotation. Nothing is left of a message that reports what others
         say, holds links, mark-up, control characters or signs of a chat template, or is of more than two lines or
@@ -56,7 +54,7 @@ class Safety:
         own = cleaned(text)
         if self.settings.ignore_quotes:
             own = own_lines(own)
-            if len(own) > self._most or has_controls(text) or is_somebody_elses(own) or self._is_echo(own, replies):
+            if len(own) > self._most or has_controls(text) or is_somebody_elses(own):
                 return ""
             own = without_quotations(own)
         own = own.strip()
@@ -88,7 +86,3 @@ class Safety:
         if is_disguised(text) or has_controls(text):
             codes.add(DISGUISED)
         return codes
-
-    def _is_echo(self, text: str, replies: Iterable[str]) -> bool:
-        said = folded(text).rstrip(".!")
-        return len(said) >= LEAST_ECHO and any(said in folded(reply) for reply in replies)

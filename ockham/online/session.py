@@ -131,8 +131,9 @@ class Session:
         except BaseException:
             self._return(before, place)
             raise
+        finally:
+            self.trainer.teacher.forget_texts()
         self.rows = {row.id: row for row in self.store.facts()}
-        self.trainer.teacher.forget_texts()
         return done
 
     def _forget(self, number: int) -> Forgotten:
@@ -194,6 +195,7 @@ class Session:
         """Something broke off: to the last turn that the folder has, which may be the one that was being committed."""
         self.trainer.return_to(place)
         if self.store.turn != turn:
+            self.trainer.snapshots.clear()
             self._take_up()
 
     # what is known ------------------------------------------------------------------------------------------------------

@@ -18,10 +18,11 @@ from .config import OnlineConfig
 from .detector import FactDetector
 from .fact_memory import StoredFact
 from .facts import FactInfo, Form
-from .forms import forms_of, siblings
+from .forms import forms_of
 from .knowledge import Knowledge
 from .learning import Learner, Lesson, Outcome
 from .metrics import Probe
+from .siblings import Others, siblings
 from .turn import Turn
 
 TOO_LONG, UNREADABLE = "TOO_LONG", "UNREADABLE"
@@ -35,6 +36,7 @@ class Teacher:
         self.base, self.adapter, self.config, self.known, self.detector = base, adapter, config, known, detector
         self.learner = Learner(base, adapter, config, Anchors(base, adapter, config.generation))
         self.commit = CommitGate(config.commit)
+        self.others = Others(config.anchors.names, config.anchors.things, config.anchors.qualities)
         self._infos: dict[str, FactInfo] = {}
         self._forms: dict[str, list[Form]] = {}
 
@@ -82,7 +84,7 @@ class Teacher:
 
     def _fits(self, form: Form) -> bool:
         settings = self.config.generation
-        texts = (settings.prompt.format(text=form.user), settings.reply.format(text=form.reply))
+        texts = (settings.asked(form.user), settings.said(form.reply))
         return sum(len(self.base.encode(text)) for text in texts) <= self.base.max_tokens
 
     # one fact ---------------------------------------------------------------------------------------------------------
@@ -145,11 +147,11 @@ class Teacher:
         )
 
     def _siblings(self, info: FactInfo, id: str, rng: random.Random) -> list[str]:
-        """Questions like those about this fact and about a few others, with other names: nobody has told the answers."""
+        """Questions like those about this fact and about a few others, of other names and things: nobody told the answers."""
         settings, memory = self.config.anchors, self.known.memory
-        found = siblings(info, settings.names, settings.siblings, rng)
+        found = siblings(info, self.others, settings.siblings, rng)
         for fact in memory.sample(settings.siblings, rng, exclude=[id]):
-            found += siblings(self.info(fact.fact_text), settings.names, 1, rng)
+            found += siblings(self.info(fact.fact_text), self.others, 1, rng)
         asked = {form.user.casefold() for fact in memory.facts for form in self.forms(self.info(fact.fact_text))}
         return [question for question in found if question.casefold() not in asked]
 
@@ -165,13 +167,13 @@ class Teacher:
     def replay(self, turn: Turn) -> None:
         """Stored facts again, in one lesson of their least known pairs, held to the KL budget alone.
 
-        Where all are known it costs a forward, and changes nothing.
+        Where all are known it changes nothing.
         """
         facts = self.known.memory.get_facts_for_replay()
         forms = [form for fact in facts for form in self.kept_forms(fact)]
         entities = tuple(dict.fromkeys(entity for fact in facts for entity in fact.entities))
         rng, before = self.known.rng(), self.adapter.state()
-        others = [q for fact in facts for q in siblings(self.info(fact.fact_text), self.config.anchors.names, 1, rng)]
+        others = [q for fact in facts for q in siblings(self.info(fact.fact_text), self.others, 1, rng)]
         steps = self.config.fact_memory.replay_steps
         outcome = self.learner.learn(Lesson(forms, entities, siblings=others, context="replay", steps=steps, is_replay=True), rng)
         if not outcome.steps:

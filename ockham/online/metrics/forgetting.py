@@ -33,10 +33,6 @@ class Forgetting:
         """A fact was just learned, or learned anew: what comes later is compared with this."""
         self.baselines[id] = (turn, float(performance))
 
-    def drop(self, id: str) -> None:
-        """Leaves nothing of a fact."""
-        self.baselines.pop(id, None)
-
     def regressions(self, performance: Mapping[str, float]) -> dict[str, float]:
         """Of each fact that has a baseline, by id; positive = forgotten."""
         return {id: regression(self.baselines[id][1], now) for id, now in performance.items() if id in self.baselines}

@@ -84,8 +84,13 @@ class MetricsTracker:
         self.forgetting.learned(id, turn, performance)
 
     def drop(self, id: str) -> None:
-        """Leaves nothing of a fact."""
-        self.forgetting.drop(id)
+        """Leaves nothing of a fact: not its baseline, nor, where it was learned, any figure of a turn from then on, the newest
+        losses, or the summary, which begins anew. Whoever guesses the fact could learn it anew and compare.
+        """
+        baseline = self.forgetting.baselines.pop(id, None)
+        if baseline is not None:
+            self.rows = [row for row in self.rows if row["turn"] < baseline[0]]
+            self._running, self.plasticity = {}, Plasticity(self.settings.window)
 
     def record(
         self, turn: int, losses: Sequence[float] = (), probe: Callable[[], Probe] | None = None, **figures: float
