@@ -53,15 +53,19 @@ class Anchors:
     def siblings(self, prompts: Sequence[str]) -> list[Reference]:
         """References of questions that are alike but for a name: the base is asked the first one, and KL is taken on that reply
         behind each of them. What the base would say to the others differs little, and each reply that is made takes time.
+
+        They are for one lesson, and none is kept: so the base may read them together.
         """
         if not prompts:
             return []
-        reply = self.reference(prompts[0]).reply
-        return [self.reference(prompts[0]), *(self._of(prompt, reply) for prompt in prompts[1:])]
-
-    def forget(self) -> None:
-        """Keeps the references of no prompt: those of facts' siblings hold the facts' relations."""
-        self.known.clear()
+        first = self._make(prompts[0])
+        found = [first, *(self._of(prompt, first.reply) for prompt in prompts[1:])]
+        if self.base.vocab_size <= KEEPABLE_VOCABULARY:
+            with self.adapter.disabled():
+                log_probs = self.base.logits(self.adapter.model, found).log_softmax(-1)
+            for reference, part in zip(found, log_probs.split([len(r.ids) - r.start for r in found]), strict=True):
+                reference.log_probs = part
+        return found
 
     def log_probs(self, references: Sequence[Reference]) -> list[Tensor]:
         """The base's log-probabilities of each token of each reply, (T − start, V)."""
@@ -76,7 +80,7 @@ class Anchors:
         with self.adapter.disabled():
             for reference in references:
                 found.append(self.base.logits(self.adapter.model, [reference]).log_softmax(-1))
-        if found[0].size(-1) <= KEEPABLE_VOCABULARY:
+        if self.base.vocab_size <= KEEPABLE_VOCABULARY:
             for reference, log_probs in zip(references, found, strict=True):
                 reference.log_probs = log_probs
         return found

@@ -49,6 +49,7 @@ class Base(ABC):
     device: torch.device
     dtype: torch.dtype  # of the weights
     max_tokens: int  # longest context
+    vocab_size: int
     targets: tuple[str, ...]  # layers that LoRA adapts where the settings name none; () = none is known
 
     @abstractmethod

@@ -40,6 +40,7 @@ class HuggingFaceBase(Base):
         config = model.config.get_text_config()
         self.begin = beginning(self.tokenizer)  # put before every context, and never seen outside
         self.max_tokens = int(getattr(config, "max_position_embeddings", None) or USUAL_CONTEXT) - len(self.begin)
+        self.vocab_size = config.vocab_size
         self.ends = end_tokens(model, self.tokenizer)
         pads = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
         self.pad_id = next(i for i in pads if i is not None and i < config.vocab_size)  # what stands there never matters

@@ -88,9 +88,8 @@ class Learner:
         return self._examples[key]
 
     def forget_examples(self) -> None:
-        """Keeps none of the pairs that it was given, nor of the anchors."""
+        """Keeps none of the pairs that it was given."""
         self._examples.clear()
-        self.anchors.forget()
 
     def _encoded(self, form: Form, entities: Sequence[str]) -> Example:
         settings, room = self.config.generation, self.base.max_tokens

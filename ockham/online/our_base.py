@@ -51,6 +51,7 @@ class OurBase(Base):
             raise CheckpointError(f"{path}: {error}") from error
         self.name, self.device, self.dtype = name, device, dtype
         self.model, self.max_tokens = model.to(device, dtype), model.config.block_size
+        self.vocab_size = model.config.vocab_size
         self.tokenizer = tokenizer_of(path, checkpoint, model.config.vocab_size)
         self._known = frozenset(self.tokenizer.itos) if isinstance(self.tokenizer, CharTokenizer) else None
         freeze(self.model)
