@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .bases import Row
 
 USUAL_DEPTH = 1  # blocks that are left as they are
-KEPT_ROWS = 4096  # of 30 tokens and 128 channels: 63 MB
+MOST_KEPT = 16_000_000  # numbers: 64 MB, or 4,000 rows of 30 tokens in 128 channels
 
 
 class UpperBlocks:
@@ -48,7 +48,7 @@ class UpperBlocks:
     def _below(self, gpt: Any, rows: Sequence[Row], blocks: nn.ModuleList) -> list[Tensor]:
         """Each row's hidden states (T, C) before the first adapted block, computed alone: its bits do not depend on others."""
         depth = depth_of(blocks)
-        if depth != self._depth or len(self._kept) + len(rows) > KEPT_ROWS:
+        if depth != self._depth or sum(x.numel() for x in self._kept.values()) > MOST_KEPT:
             self._kept.clear()
             self._depth = depth
         found = []
