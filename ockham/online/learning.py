@@ -1,8 +1,7 @@
 """How one message changes the adapter: task loss on its training pairs and on old ones, KL to the base on anchor prompts.
 
 Every step goes through a rack, as in training: the surprise gate closes once the pairs are known, and the plugins may change
-this step's learning rate and λ. What the adapter's own forwards
-and backwards spent is in the ledger.
+this step's learning rate and λ. What the adapter's own forwards and backwards spent is in the ledger.
 """
 
 from __future__ import annotations
