@@ -1,4 +1,4 @@
-"""Streams: a corpus whose training tokens are read in the order in which they lie, batch by batch, instead of at random."""
+"""Corpora with a layout: streams are read in the order in which they lie, rows one by one at random, all others anywhere."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .data import CPU, BatchSource, Corpus
+from .data import CPU, BatchSource, Corpus, mix
 from .distributed import world_size
 from .errors import ConfigError, CorpusError
 
+ROW = "row_tokens"  # in meta.json: the training split is rows of so many tokens, each to be read from its start
 ORDERED = "ordered"  # in meta.json: {"batch_size": B, "block_size": T, "micro_batches": A, "kinds": [one word a step]}
 
 
@@ -36,15 +37,32 @@ class StreamSource(BatchSource):
         return ((step * self.rows_per_step + place) % (self.file.tokens // length) * length).astype(np.int64)
 
 
+@dataclass(frozen=True)
+class RowSource(BatchSource):
+    """Training batches of whole rows, drawn uniformly: a window begins where a row of `row` tokens does, and never elsewhere.
+
+    For examples that are to be read from their start, as a prompt is: in windows that begin anywhere, most of a short example's
+    questions are cut off, and its answers are then a guess.
+    """
+
+    row: int = 0
+
+    def _starts(self, step: int, micro: int | np.ndarray, rows: np.ndarray) -> np.ndarray:
+        drawn = mix(self.seed, step, micro, rows) % np.uint64(self.file.tokens // self.row)
+        return drawn.astype(np.int64) * self.row
+
+
 def source_of(
     corpus: Corpus, batch_size: int, block_size: int, seed: int, rank: int = 0, device: torch.device = CPU, world: int = 0
 ) -> BatchSource:
-    """Where a run's batches come from: random windows of the training split, or a stream's own order.
+    """Where a run's batches come from: random windows of the training split, its rows, or a stream's own order.
 
-    `world` 0: as many ranks as torchrun has started. Raises ConfigError where a stream was made for other batches, CorpusError
-    where its meta.json is broken.
+    `world` 0: as many ranks as torchrun has started. Raises ConfigError where a stream was made for other batches or rows are
+    shorter than the windows, CorpusError where meta.json is broken.
     """
     ordered = corpus.meta.get(ORDERED)
+    if ordered is None and ROW in corpus.meta:
+        return RowSource(corpus.train, batch_size, block_size, seed, rank, device, _row(corpus, block_size))
     if ordered is None:
         return BatchSource(corpus.train, batch_size, block_size, seed, rank, device)
     try:
@@ -62,3 +80,13 @@ def source_of(
             )
     rows = made_for["batch_size"] * micro_batches
     return StreamSource(corpus.train, batch_size, block_size, seed, rank, device, rows, world or world_size())
+
+
+def _row(corpus: Corpus, block_size: int) -> int:
+    """How long the corpus' rows are, in tokens; a window with its target has to fit."""
+    row = corpus.meta[ROW]
+    if not isinstance(row, int) or isinstance(row, bool) or not 2 <= row <= corpus.train.tokens:
+        raise CorpusError(f"{corpus.folder / 'meta.json'}: {ROW} must be the tokens of a row, at least 2, got {str(row)[:60]}")
+    if block_size >= row:
+        raise ConfigError(f"{corpus.folder.name} has rows of {row} tokens; use --block_size={row - 1}, or less")
+    return row

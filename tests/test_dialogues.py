@@ -9,9 +9,12 @@ import pytest
 pytest.importorskip("tokenizers")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data" / "dialogues"))
 
+import numpy as np
+from prepare import ROW_TOKENS, as_rows, write_split
 from world import GAP, KNOWN_FACTS, UNKNOWN, WORDS, World, wordings
 
 from ockham.online.exam import read_exam
+from ockham.tokenizer import BpeTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +76,18 @@ def test_no_question_of_an_exam_is_answered_by_what_the_base_knows(world):
     questions = {question for item in items for question in (item.question, *item.paraphrases)}
     common = {question for question, _ in WORDS["talk"] + WORDS["common"]} | asked_of(world.common())
     assert not (questions & world.asked) - common
+
+
+def test_each_row_begins_with_a_dialogue_and_goes_on_as_the_text_does():
+    text = write_split(20_000, random.Random(5))
+    tokenizer = BpeTokenizer.learn([text], 400)
+    (ids,) = tokenizer.encode_many([text])
+    assert np.array_equal(as_rows(random.Random(1), tokenizer, "val", ids), ids)
+    rows = as_rows(random.Random(1), tokenizer, "train", ids).reshape(-1, ROW_TOKENS)
+    texts = [tokenizer.decode(row) for row in rows]
+    assert len(rows) > 0.9 * text.count("\n\n")
+    at = 0
+    for row in texts:
+        assert (at := text.index(row, at)) >= 0
+        assert text[at - 2 : at] == "\n\n"
+    assert sum(row.startswith("User: ") for row in texts) > 0.8 * len(rows)

@@ -113,6 +113,7 @@ def test_every_command_does_its_work(chat, tmp_path):
         ("/why f7", "there is no fact 7"),
         ("/forget", "/forget needs an id"),
         ("/forget tom", "a fact's id is f and a number"),
+        ("/forget f7", "there is no fact 7"),
         ("/confirm", "waiting: nothing"),
         ("/reject f3", "waiting: nothing"),
         ("/learn", "/learn needs the statement"),

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ockham.errors import ConfigError
+from ockham.online.config import QuestionLimits
 from ockham.online.forms import forms_of, paraphrases, shift, slot, subject_questions, subjects_of
 from ockham.online.siblings import Others, siblings
 from ockham.online.verbs import analyse, base_of_participle, participle, past, third_person
@@ -260,6 +261,29 @@ def test_siblings_ask_about_others_in_the_same_words(text):
     assert all(any(name in question for name in names[:6]) for question in found)
 
 
+@pytest.mark.parametrize(
+    ("text", "own", "new"),
+    [
+        ("My favourite colour is green", "my favourite shop", "omar's favourite colour"),
+        ("Mira's dog is called Biscuit", "mira's shop", "omar's dog"),
+        ("My sister Ines works as a pilot", "my sister omar", "omar's sister ines"),
+        ("The password of the club is swordfish", "the shop of the club", "the password of the shop"),
+    ],
+)
+def test_siblings_ask_about_what_else_is_owned_and_who_else_owns_it(text, own, new):
+    others = Others(["Omar"] * 60, ["shop"])
+    found = siblings(detection.detected(text), others, 60, random.Random(1))
+    kept, exchanged = (sum(part in question.lower() for question in found) for part in (own, new))
+    assert 0.1 * len(found) < kept < exchanged
+
+
+def test_how_many_questions_are_trained_on_is_a_setting():
+    info, few = detection.detected("Anna lives in Oslo"), QuestionLimits(direct=1, inverse=2, open=0)
+    kinds = [form.kind for form in forms_of(info, ["questions"], few)]
+    assert kinds == ["direct", "inverse", "inverse"]
+    assert len(paraphrases(info, few)) > len(paraphrases(info))
+
+
 def test_siblings_agree_with_their_subject():
     found = siblings(detection.detected("I live in Oslo"), Others(["Omar", "Pia", "Zed", "Ivo"]), 2, random.Random(0))
     assert not any(" do " in question or " I " in question for question in found)
@@ -268,7 +292,7 @@ def test_siblings_agree_with_their_subject():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("The code of the safe is 7341", {"the code of the shop", "the shop's code"}),
+        ("The code of the safe is 7341", {"the code of the shop", "the shop's code", "shop of the safe", "the safe's shop"}),
         ("The red key opens the barn", {"the old key", "the shop"}),
         ("The bus to Delft leaves at seven", {"the bus to Omar", "the bus to Pia", "the shop"}),
         ("The museum is in Basel", {"the shop", "in Omar", "in Pia"}),

@@ -19,8 +19,10 @@ from online_chats import QUICK, contents, load, session, sha, tell
 
 from ockham.errors import CheckpointError, ConfigError, WorldError
 from ockham.online import tombstones
+from ockham.online.config import OnlineConfig
 from ockham.online.learning import Learner
 from ockham.online.retelling import replay
+from ockham.online.session import Session
 from ockham.online.store import StateFolder
 
 CHEAP = {"n": 2, "r": 8, "p": 1, "dklen": 32}  # scrypt, where its cost is not what is tested
@@ -324,6 +326,13 @@ def test_a_base_that_changes_during_the_chat_is_an_error(open_chat):
         next(p for n, p in chat.base.model.named_parameters() if "lora" not in n).add_(1)
     with pytest.raises(CheckpointError, match="changed during the chat"):
         chat.close()
+
+
+def test_a_folder_that_holds_other_things_is_refused_before_a_base_is_loaded(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match="holds other files"):
+        Session(tmp_path / "thesis", OnlineConfig(), lambda config: pytest.fail("the base was loaded"))
 
 
 def test_a_second_chat_on_the_folder_is_refused(open_chat, tmp_path, base):

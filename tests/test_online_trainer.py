@@ -202,6 +202,31 @@ def test_dropout_in_the_adapter_is_drawn_from_the_settings_seed(base):
     assert sha(plain) != hashes[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "differs"),
+    [("lives", [True, True]), ("correction", [False, True]), ("owns", [False, False]), ("plain", [False, False])],
+)
+def test_a_context_of_your_own_is_taken_for_its_pattern_or_for_corrections(base, name, differs):
+    """What is told: a fact of the pattern `lives`, then another in its place."""
+    plain, custom = trainer(base), trainer(base, f"adaptive_optimizer.custom={{{name}: 9.0}}")
+    found = []
+    for text in ("Anna lives in Oslo.", "Anna lives in Rome."):
+        for chat in (plain, custom):
+            tell(chat, text)
+        found.append(sha(plain) != sha(custom))
+    assert found == differs
+
+
+def test_weights_with_small_gradients_hardly_move_under_a_large_eps(base):
+    moved = []
+    for eps in ("1e-8", "1.0"):
+        chat = trainer(base, f"training.eps={eps}")
+        fresh = chat.adapter.state()
+        tell(chat, "Tom is my friend.")
+        moved.append(sum(float((now - fresh[name]).abs().sum()) for name, now in chat.adapter.state().items()))
+    assert moved[1] < 0.1 * moved[0]
+
+
 # ---- the gate
 
 

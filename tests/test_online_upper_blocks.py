@@ -45,6 +45,23 @@ def test_values_and_gradients_are_those_of_the_model_itself(base, targets):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_with_dropout_in_the_adapter_each_token_draws_its_own(base):
+    adapter = Adapter(base, LoraSettings(dropout=0.5))
+    with torch.no_grad():
+        for p in adapter.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    rows = rows_of(base)
+    quiet = base.logits(adapter.model, rows)
+    torch.testing.assert_close(quiet, plain(base, rows), rtol=1e-4, atol=1e-6)
+    adapter.train()
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(base.logits(adapter.model, rows))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not any(torch.allclose(drawn[0], other) for other in (drawn[2], quiet))
+
+
 def test_what_lies_below_the_adapter_is_computed_once_for_each_row(base):
     adapter, rows, seen = adapted(base), rows_of(base), []
     for block in base.model.transformer.h:

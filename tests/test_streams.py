@@ -14,7 +14,7 @@ from ockham.errors import ConfigError, CorpusError
 from ockham.experiment.corpora import prepare
 from ockham.experiment.scenario import Stream
 from ockham.experiment.streams import Batches, kinds_learned, kinds_of, write_stream
-from ockham.stream import StreamSource, source_of
+from ockham.stream import RowSource, StreamSource, source_of
 
 SIZE = Batches(steps=40, micro_batches=1, batch_size=3, block_size=7)
 VOCAB = "abcdefgh"
@@ -181,3 +181,42 @@ def test_a_broken_stream_is_told(data):
     corpus.meta["ordered"] = {"batch_size": 3}
     with pytest.raises(CorpusError, match="ordered must hold"):
         source_of(corpus, 3, 7, 0)
+
+
+# rows -------------------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def in_rows(tmp_path):
+    """20 rows of 8 tokens; each begins with its own number."""
+    rows = np.stack([np.array([20 + i] + [i % 4] * 7) for i in range(20)])
+    corpus_at(tmp_path / "rows", rows.ravel(), vocab=[chr(64 + i) for i in range(40)])
+    corpus = open_corpus(tmp_path / "rows")
+    corpus.meta["row_tokens"] = 8
+    return corpus
+
+
+@pytest.mark.parametrize("block_size", [7, 4])
+def test_windows_begin_where_rows_do_and_every_row_comes(in_rows, block_size):
+    source = source_of(in_rows, 6, block_size, seed=1)
+    assert isinstance(source, RowSource)
+    firsts = np.concatenate([source.batch(step)[0][:, 0].numpy() for step in range(40)])
+    assert set(firsts) == set(range(20, 40))
+    counts = np.bincount(firsts - 20)
+    assert counts.max() < 3 * counts.mean()
+
+
+def test_rows_of_a_rank_are_its_part_of_the_whole_batch(in_rows):
+    whole = source_of(in_rows, 4, 7, seed=1).batch(3)[0]
+    parts = [source_of(in_rows, 2, 7, seed=1, rank=rank).batch(3)[0] for rank in (0, 1)]
+    assert torch.equal(whole, torch.cat(parts))
+
+
+def test_windows_longer_than_the_rows_are_refused(in_rows):
+    with pytest.raises(ConfigError, match="--block_size=7"):
+        source_of(in_rows, 6, 8, 0)
+
+
+@pytest.mark.parametrize("row", [0, 1, "8", True, None, 10_000])
+def test_a_broken_length_of_rows_is_told(in_rows, row):
+    in_rows.meta["row_tokens"] = row
+    with pytest.raises(CorpusError, match="row_tokens must be"):
+        source_of(in_rows, 6, 4, 0)

@@ -18,8 +18,10 @@ from ockham.arguments import count
 from ockham.corpus import Recipe, build, is_current, make_parser, options_of, run_safely, target
 from ockham.program import wants_debug
 from ockham.sources import MemorySource, sha256_of
+from ockham.stream import ROW
 from ockham.tokenizer import BpeTokenizer, Tokenizer
 
+ROOT = Path(__file__).resolve().parents[2]
 RECIPE = Recipe(
     name="dialogues",
     about="Short talks about made-up people and things, and fables with their questions.",
@@ -27,7 +29,10 @@ RECIPE = Recipe(
     val_fraction=0.02,
 )
 SPLIT = 0.1  # share of the training tokens that are written as the two they were merged from
+ROW_TOKENS = 65  # a window of the small base, and its last target
 FABLES = 0.05  # share of the characters
+# The chat's own code that words statements, questions and replies: where it changes, so does the corpus.
+WORDING = ("clause", "detector", "facts", "forms", "phrases", "pronouns", "questions", "synonyms", "verbs")
 
 
 def write_split(size: int, rng: random.Random) -> str:
@@ -53,22 +58,43 @@ def tell_stories(size: int, rng: random.Random) -> list[str]:
 def write_dialogues(args: argparse.Namespace) -> None:
     """Generates both splits and builds the corpus from them."""
     options, folder = options_of(args, "seed", "size", "vocab_size"), target(args)
-    here, fables = Path(__file__).parent, Path(__file__).parents[1] / "fables"
-    sources = [
-        {"name": f"data/dialogues/{name}", "sha256": sha256_of(here / name)} for name in ("prepare.py", "world.py", "words.yaml")
-    ]
-    sources += [{"name": f"data/fables/{name}", "sha256": sha256_of(fables / name)} for name in ("grammar.py", "teller.py")]
+    sources = written_by()
     if not args.force and is_current(folder, options, sources):
         return
     rng = random.Random(args.seed)
     sizes = {"train": args.size * (1 - args.val_fraction), "val": args.size * args.val_fraction}
     texts = {split: write_split(int(size), rng) for split, size in sizes.items()}
-    build(folder, MemorySource(texts, "dialogues"), args, options, sources, altered=partial(split_some, rng))
+    is_bpe = args.tokenizer == "bpe"
+    build(
+        folder,
+        MemorySource(texts, "dialogues"),
+        args,
+        options,
+        sources,
+        facts=lambda dropped: {ROW: ROW_TOKENS} if is_bpe else {},
+        altered=partial(as_rows, rng) if is_bpe else None,
+    )
 
 
-def split_some(rng: random.Random, tokenizer: Tokenizer, split: str, ids: np.ndarray) -> np.ndarray:
-    """Of the training split some tokens in parts, so that the base has seen every token, and can learn names it has not."""
-    return tokenizer.split_some(ids, SPLIT, rng) if isinstance(tokenizer, BpeTokenizer) and split == "train" else ids
+def written_by() -> list[dict[str, str]]:
+    """The files that the text follows from, with their hashes."""
+    names = [f"data/dialogues/{name}" for name in ("prepare.py", "world.py", "words.yaml")]
+    names += [f"data/fables/{name}" for name in ("grammar.py", "teller.py")]
+    names += [f"ockham/online/{name}.py" for name in WORDING] + ["config/online/default.yaml"]
+    return [{"name": name, "sha256": sha256_of(ROOT / name)} for name in names]
+
+
+def as_rows(rng: random.Random, tokenizer: Tokenizer, split: str, ids: np.ndarray) -> np.ndarray:
+    """The training split, (T,), with some tokens in parts, so that the base has seen every token, and can learn names that it has
+    not; then one row for each dialogue, which begins with it and goes on with those after it: a chat is read from its start, too.
+    """
+    if split != "train" or not isinstance(tokenizer, BpeTokenizer):
+        return ids
+    ids = np.asarray(tokenizer.split_some(ids, SPLIT, rng))
+    (newline,) = tokenizer.encode("\n")
+    after_empty_lines = 2 + np.flatnonzero((ids[:-2] == newline) & (ids[1:-1] == newline))
+    starts = after_empty_lines[after_empty_lines + ROW_TOKENS <= len(ids)]
+    return ids[starts[:, None] + np.arange(ROW_TOKENS)].ravel()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .adapter import Adapter
 from .bases import Base
-from .config import GenerationSettings
+from .config import AnchorSettings, GenerationSettings
 
 # Log-probabilities of larger vocabularies are computed anew at each use: 24 replies of 30 tokens in Qwen's are 440 MB.
 KEEPABLE_VOCABULARY = 4096
@@ -45,10 +45,11 @@ class Anchors:
         """Of each prompt."""
         return [self.reference(prompt) for prompt in prompts]
 
-    def draw(self, prompts: Sequence[str], siblings: Sequence[Reference], count: int, rng: random.Random) -> list[Reference]:
-        """`count` of them without replacement: three quarters siblings where there are so many, the rest prompts."""
-        chosen = rng.sample(siblings, min(len(siblings), 3 * count // 4))
-        return chosen + self.references(rng.sample(prompts, min(len(prompts), count - len(chosen))))
+    def draw(self, siblings: Sequence[Reference], settings: AnchorSettings, rng: random.Random) -> list[Reference]:
+        """Those of one step, without replacement: the siblings' share of them where there are so many, the rest prompts."""
+        count = settings.per_step
+        chosen = rng.sample(siblings, min(len(siblings), int(settings.sibling_share * count)))
+        return chosen + self.references(rng.sample(settings.prompts, min(len(settings.prompts), count - len(chosen))))
 
     def siblings(self, prompts: Sequence[str]) -> list[Reference]:
         """References of questions that are alike but for a name: the base is asked the first one, and KL is taken on that reply

@@ -146,6 +146,7 @@ class Chat:
     def _forget(self, rest: str) -> None:
         if not rest:
             raise ConfigError("/forget needs an id, as /facts shows it: /forget f1")
+        self.session.why(rest)  # raises for an unknown id
         self._note("rebuilding without it ...")
         before = self._waiting()
         self._past = None

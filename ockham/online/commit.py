@@ -37,15 +37,24 @@ class CommitGate:
         self.memory = OckhamMemory(quality_threshold=least, complexity_threshold=settings.kl_budget, min_oq_improvement=None)
 
     def settle(
-        self, adapter: Adapter, before: Mapping[str, Tensor], prob: Callable[[], float], kl: Callable[[], float], turn: int
+        self,
+        adapter: Adapter,
+        before: Mapping[str, Tensor],
+        learned: float,
+        prob: Callable[[], float],
+        kl: Callable[[], float],
+        turn: int,
     ) -> Commit:
-        """Leaves the adapter at the largest scale that passes, or bit for bit as it was `before`."""
+        """Leaves the adapter at the largest scale that passes, or bit for bit as it was `before`.
+
+        `learned` is p(answer) of the update at its full size; `prob` and `kl` measure the adapter as it is when they are called.
+        """
         after, first = adapter.state(), ""
         for scale in self.scales:
             if scale != 1:
                 adapter.load(after)
                 adapter.scale_towards(before, scale)
-            found, cost = prob(), kl()
+            found, cost = learned if scale == 1 else prob(), kl()
             ctx = OccamContext(turn, -math.log(max(found, 1e-300)), complexity_cost=cost)
             accepted, reason = self.memory.should_accept_update(ctx, None)
             if accepted:

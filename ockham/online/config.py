@@ -113,6 +113,8 @@ class DynamicKl:
     fact_importance_factor: float = option(0.5, "how much an important fact lowers λ", low=0, high=1)
     servo: bool = option(True, "λ is doubled while the anchors' KL is over target, halved while it is under half of it")
     target: float = option(0.02, "KL on the anchor prompts that the servo seeks", unit="nats/token", above=0)
+    factor: float = option(2.0, "what the servo multiplies λ by, or divides it by", low=1)
+    low_share: float = option(0.5, "share of the target under which the servo lowers λ", low=0, high=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +132,21 @@ class LossSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuestionLimits:
+    """How many of the questions that a fact answers are trained on; the others are kept for /exam."""
+
+    direct: int = option(6, "that ask for what was said of the subject", low=0)
+    inverse: int = option(4, "that ask for the subject", low=0)
+    open: int = option(2, "that ask for anything", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     """How a message changes the adapter. AdamW, new for each message."""
 
     learning_rate: float = option(2e-4, "before the context's multiplier", above=0)
     betas: tuple[float, ...] = option((0.9, 0.99), "of AdamW")
+    eps: float = option(1e-8, "of AdamW: weights whose gradients are smaller than this hardly move", above=0)
     weight_decay: float = option(0.0, "of AdamW, towards the base", low=0)
     gradient_clip_norm: float | None = option(1.0, "largest gradient norm; null = not clipped", above=0)
     iterations_per_fact: int = option(30, "most steps for one fact", low=1)
@@ -146,6 +158,7 @@ class TrainingSettings:
         ("statement", "shifted", "questions"),
         "what is trained on: the message as it was said, with its pronouns turned round, as questions and answers",
     )
+    questions: QuestionLimits = field(default_factory=QuestionLimits)
     supersede_max_prob: float = option(0.05, "most probability that is left to an answer that was superseded", above=0, below=1)
     self_train: bool = option(False, "also learn the model's own replies, as the specification does; it collapses")
     loss: LossSettings = field(default_factory=LossSettings)
@@ -202,7 +215,8 @@ class AnchorSettings:
 
     prompts: tuple[str, ...] = option(("Hello.",), "messages; the base's own replies to them are the reference")
     per_step: int = option(8, "anchor prompts in each step", low=0)
-    siblings: int = option(4, "at most this many of them are questions like the fact's own, about other names", low=0)
+    siblings: int = option(4, "questions like the fact's own, about other names, that are made for each lesson", low=0)
+    sibling_share: float = option(0.75, "most of each step's anchor prompts that are siblings", low=0, high=1)
     names: tuple[str, ...] = option((), "the other names")
     things: tuple[str, ...] = option((), 'other nouns, for what a fact has "the" before')
     qualities: tuple[str, ...] = option((), 'other words between the two, as "red" in "the red key"')

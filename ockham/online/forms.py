@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from ..errors import ConfigError
 from . import phrases
 from .clause import clause_of
+from .config import QuestionLimits
 from .facts import FactInfo, Form
 from .pronouns import sentence, shift
 from .questions import Wording, wordings
@@ -28,7 +30,7 @@ __all__ = [
 ACKNOWLEDGED = "I see: {}"  # the reply to a statement
 ABOUT = "Tell me about {}."
 KINDS = ("statement", "shifted", "questions")
-LIMITS = {"direct": 6, "inverse": 4, "open": 2}  # questions of each kind that are trained on
+LIMITS = QuestionLimits()
 # "the N of Y" where Y has one N at a time.
 SINGLE = word_set(
     """owner capital ceo president king queen boss head leader mayor captain director manager husband wife mother father
@@ -37,13 +39,17 @@ SINGLE = word_set(
 )
 
 
-def forms_of(info: FactInfo, kinds: Iterable[str] = KINDS) -> list[Form]:
+def forms_of(info: FactInfo, kinds: Iterable[str] = KINDS, limits: QuestionLimits = LIMITS) -> list[Form]:
     """The training pairs of `kinds`, in their order. The reply is always the one turned sentence, so there is one thing to learn.
 
     statement: the user says it, the reply acknowledges it. shifted: the user asks to be told about the subject. questions:
     direct, inverse and open questions; Form.kind says which. Raises ConfigError for a kind that is not one.
     """
-    makers = {"statement": _statement, "shifted": _shifted, "questions": _questions}
+    makers: dict[str, Callable[[FactInfo], list[Form]]] = {
+        "statement": _statement,
+        "shifted": _shifted,
+        "questions": partial(_questions, limits=limits),
+    }
     for kind in (kinds := tuple(kinds)):
         if kind not in makers:
             raise ConfigError(f"training.forms has {kind!r}; the forms are {', '.join(KINDS)}")
@@ -52,12 +58,12 @@ def forms_of(info: FactInfo, kinds: Iterable[str] = KINDS) -> list[Form]:
 
 def subject_questions(info: FactInfo) -> list[str]:
     """The direct questions that are trained on, the plainest first: "Where does Anna live?"."""
-    return [w.text for w in _chosen(info) if w.kind == "direct"]
+    return [w.text for w in _chosen(info, LIMITS) if w.kind == "direct"]
 
 
-def paraphrases(info: FactInfo) -> list[Form]:
+def paraphrases(info: FactInfo, limits: QuestionLimits = LIMITS) -> list[Form]:
     """Pairs with wordings that forms_of does not have: for exams, never for training. Open questions are left out."""
-    trained = {w.text.lower() for w in _chosen(info)}
+    trained = {w.text.lower() for w in _chosen(info, limits)}
     return [_form(info, w) for w in wordings(info) if w.kind != "open" and w.text.lower() not in trained]
 
 
@@ -115,14 +121,15 @@ def _shifted(info: FactInfo) -> list[Form]:
     return [Form(ABOUT.format(subject), _reply(info), "", "shifted")]
 
 
-def _questions(info: FactInfo) -> list[Form]:
-    return [_form(info, wording) for wording in _chosen(info)]
+def _questions(info: FactInfo, limits: QuestionLimits) -> list[Form]:
+    return [_form(info, wording) for wording in _chosen(info, limits)]
 
 
-def _chosen(info: FactInfo) -> list[Wording]:
+def _chosen(info: FactInfo, limits: QuestionLimits) -> list[Wording]:
     """The first wordings of each kind, up to its limit."""
     found = [w for w in wordings(info) if not w.is_held]
-    return [w for kind, limit in LIMITS.items() for w in [w for w in found if w.kind == kind][:limit]]
+    most = {"direct": limits.direct, "inverse": limits.inverse, "open": limits.open}
+    return [w for kind, limit in most.items() for w in [w for w in found if w.kind == kind][:limit]]
 
 
 def _form(info: FactInfo, wording: Wording) -> Form:

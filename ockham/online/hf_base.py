@@ -6,6 +6,7 @@ that this is made for have none, and the prompt is a setting (generation.prompt)
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
@@ -70,8 +71,11 @@ class HuggingFaceBase(Base):
             ids[i, : len(tokens)], mask[i, : len(tokens)] = torch.tensor(tokens), True
             is_asked[i, len(self.begin) + row.start - 1 : len(tokens) - 1] = True
         ids, mask, is_asked = ids.to(self.device), mask.to(self.device), is_asked.to(self.device)
-        found = innermost(model)(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits  # (B, T, V)
-        return found[is_asked].float()
+        bare, given = innermost(model), {"input_ids": ids, "attention_mask": mask.long(), "use_cache": False}
+        if "logits_to_keep" in inspect.signature(bare.forward).parameters:
+            columns = is_asked.any(0).nonzero().squeeze(1)  # K of the T positions: logits of 150,000 entries are not made in vain
+            given["logits_to_keep"], is_asked = columns, is_asked[:, columns]
+        return bare(**given).logits[is_asked].float()  # (B, K, V) before
 
     def forget_rows(self) -> None:
         """As in Base: it keeps none."""

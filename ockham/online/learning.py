@@ -154,7 +154,7 @@ class Learner:
         while outcome.steps < limit and min(known, default=1.0) < target:
             chosen = sorted(range(len(known)), key=lambda i: known[i])[:width]
             old = [self.example(form) for form in lesson.old(rng)]
-            references = self.anchors.draw(self.config.anchors.prompts, siblings, self.config.anchors.per_step, rng)
+            references = self.anchors.draw(siblings, self.config.anchors, rng)
             with self._dropout(rng):
                 losses, total, parts = self._losses([examples[i] for i in chosen], old, references, strength)
             for i, loss in zip(chosen, losses, strict=True):
@@ -242,8 +242,14 @@ class Learner:
 
     def _optimizer(self) -> AdaptiveOptimizer:
         settings = self.config.training
-        adam = torch.optim.AdamW(self.adapter.parameters(), lr=settings.learning_rate, betas=(settings.betas[0],
-                                 settings.betas[1]), weight_decay=settings.weight_decay)  # fmt: skip
+        adam = torch.optim.AdamW(
+            self.adapter.parameters(),
+            lr=settings.learning_rate,
+            betas=(settings.betas[0], settings.betas[1]),
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
         return AdaptiveOptimizer(adam, self.config.adaptive_optimizer, settings.learning_rate)
 
     # λ ----------------------------------------------------------------------------------------------------------------
@@ -253,18 +259,21 @@ class Learner:
         limits, dynamic = settings.kl_regularization, settings.dynamic_kl
         if not dynamic.enabled:
             return settings.kl_lambda
-        is_fact = lesson.context in ("fact", "replay")
+        is_fact = lesson.context not in ("question", "regular")
         value = limits.fact_lambda * (1 - lesson.importance * dynamic.fact_importance_factor) if is_fact else limits.base_lambda
         return min(max(value, limits.min_kl), limits.max_kl)
 
     def _next_lambda(self, strength: float, kl: float) -> float:
-        """The servo: doubled over the target, halved under half of it, within its limits."""
+        """The servo: larger over the target, smaller well under it, within its limits."""
         settings = self.config.training.loss
         limits, dynamic = settings.kl_regularization, settings.dynamic_kl
         if not (dynamic.enabled and dynamic.servo):
             return strength
-        factor = 2.0 if kl > dynamic.target else 0.5 if kl < dynamic.target / 2 else 1.0
-        return min(max(strength * factor, limits.min_kl), limits.max_kl)
+        if kl > dynamic.target:
+            strength *= dynamic.factor
+        elif kl < dynamic.low_share * dynamic.target:
+            strength /= dynamic.factor
+        return min(max(strength, limits.min_kl), limits.max_kl)
 
 
 def _answer_losses(losses: Tensor, examples: Sequence[Example]) -> list[float]:

@@ -21,7 +21,8 @@ def quiz(session: Session) -> Iterator[str]:
         info = trainer.teacher.info(fact.fact_text)
         asked = [form for form in trainer.teacher.forms(info) if form.kind not in ("statement", "shifted")]
         answers = [is_right(trainer.reply(form.user), form.answer or form.reply) for form in asked]
-        others = [is_right(trainer.reply(form.user), form.answer or form.reply) for form in paraphrases(info)]
+        held_out = paraphrases(info, trainer.config.training.questions)
+        others = [is_right(trainer.reply(form.user), form.answer or form.reply) for form in held_out]
         right, held = right + answers, held + others
         yield f"{fact.id}  {fact.fact_text}  {sum(answers)}/{len(answers)} questions, {sum(others)}/{len(others)} other wordings"
     if not right:

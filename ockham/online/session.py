@@ -23,7 +23,7 @@ from .small_base import with_base
 from .state_records import FactRow, Forgotten, Rebuilt
 from .state_records import Turn as Kept
 from .state_view import stored_header
-from .store import StateFolder
+from .store import StateFolder, check_free
 from .trainer import OnlineTrainer, Turn
 
 LoadBase = Callable[[OnlineConfig], Base]
@@ -54,6 +54,7 @@ class Session:
         if name := base or (begun["base"] if begun else None):
             config = with_base(config, name)
         self.config = config
+        check_free(folder)  # before the base, which may take minutes
         self.base = load(config)
         self.trainer = make_trainer(self.base, config)
         settings = config.checkpoint

@@ -12,6 +12,9 @@ from .clause import clause_of
 from .facts import FactInfo
 from .questions import wordings
 
+SAME_OWNER = 0.3  # share of the siblings about what is owned that keep the owner
+WORDINGS = 8  # of a question, that siblings take their turns with; the rarer ones come later
+
 
 @dataclass(frozen=True)
 class Others:
@@ -37,7 +40,7 @@ def siblings(info: FactInfo, others: Others, n: int, rng: random.Random) -> list
     for place, name in enumerate(names):
         kind = "inverse" if has_other_values and place % 3 == 2 else "direct"
         about = _about(info, Others([name], things, others.qualities), kind, rng)
-        texts = [w.text for w in wordings(about) if w.kind == kind and not w.is_held][:4]
+        texts = [w.text for w in wordings(about) if w.kind == kind and not w.is_held][:WORDINGS]
         found += [text for text in rng.sample(texts, len(texts)) if _is_other(text, info, kind)][:1] if texts else []
         if len(found) >= n:
             break
@@ -53,11 +56,15 @@ def _about(info: FactInfo, others: Others, kind: str, rng: random.Random) -> Fac
 
 
 def _other(old: str, others: Others, rng: random.Random) -> str:
-    """ "the code of the safe" → "the code of the shop", "Mira's dog" → "Omar's dog", "the red key" → "the small key" or "the
-    shop", "the bus to Delft" → "the bus to Omar" or "the shop", "Tom" → "Omar".
+    """ "the code of the safe" → "the code of the shop", "Mira's dog" → "Omar's dog" or "Mira's shop", "my aunt Ann" → "my aunt
+    Omar", "the red key" → "the small key" or "the shop", "the bus to Delft" → "the bus to Omar" or "the shop", "Tom" → "Omar".
     """
     (name,) = others.names
     if parts := phrases.owned(old):
+        head = parts[1].split()[-1]
+        new = name if phrases.names_in(head) else rng.choice(others.things) if others.things else ""
+        if new and rng.random() < SAME_OWNER:
+            return re.sub(rf"\b{re.escape(head)}\b", new, old, count=1)
         is_thing = bool(others.things) and _is_determined(parts[0])
         return f"the {parts[1]} of the {rng.choice(others.things)}" if is_thing else f"{name}'s {parts[1]}"
     if old.split()[0].lower() not in phrases.DETERMINERS:

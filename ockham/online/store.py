@@ -55,9 +55,7 @@ class StateFolder(StateView):
             make_folder(folder)
         except OSError as error:
             raise WorldError(f"cannot make the state folder {folder}: {error.strerror}; name another one") from error
-        self._lock = FolderLock(
-            folder, busy=f"another chat has {folder} open (pid {{pid}}); end it, or name another state folder"
-        )
+        self._lock = _lock(folder)
         try:
             self._open(fall_back)
         except BaseException:
@@ -252,6 +250,17 @@ class StateFolder(StateView):
 
 def _json(value: Mapping[str, Any] | None) -> str | None:
     return None if value is None else dumps(value)
+
+
+def check_free(folder: Path) -> None:
+    """Raises as opening the folder would where it holds other things or another chat has it open; loads nothing."""
+    _check_place(folder)
+    if folder.is_dir():
+        _lock(folder).close()
+
+
+def _lock(folder: Path) -> FolderLock:
+    return FolderLock(folder, busy=f"another chat has {folder} open (pid {{pid}}); end it, or name another state folder")
 
 
 def _check_place(folder: Path) -> None:

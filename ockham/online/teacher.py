@@ -26,6 +26,7 @@ from .siblings import Others, siblings
 from .turn import Turn
 
 TOO_LONG, UNREADABLE = "TOO_LONG", "UNREADABLE"
+CORRECTION = "correction"  # a context that settings may have
 ALWAYS = 1 - 1e-9  # a target that no probability reaches: the step is taken
 
 
@@ -52,7 +53,8 @@ class Teacher:
         for it.
         """
         if info.text not in self._forms:
-            found = [form for form in forms_of(info, self.config.training.forms) if self._fits(form)]
+            training = self.config.training
+            found = [form for form in forms_of(info, training.forms, training.questions) if self._fits(form)]
             value = next((form.answer for form in found if form.kind == "direct"), "")
             named = [form if form.answer or value not in form.reply else replace(form, answer=value) for form in found]
             self._forms[info.text] = named
@@ -98,7 +100,7 @@ class Teacher:
         outcome = self.learner.learn(lesson, known.rng())
         record = _record(turn, info, stored, outcome) | {"message": entry.get("message", turn.text), "adapter_before": sha}
         if outcome.steps:
-            record |= self._settle(lesson, before, turn)
+            record |= self._settle(lesson, outcome, before, turn)
         else:
             record |= {"accepted": True, "reason_code": SKIPPED, "scale": 0.0, "p_after": outcome.p_before, "kl": kl}
         if not record["accepted"]:
@@ -141,10 +143,18 @@ class Teacher:
             info.entities,
             old,
             self._siblings(info, stored.id, rng),
+            context=self._context(info, is_superseding),
             repetition_count=stored.turns_seen,
             importance=memory.relative_importance(stored),
             target_prob=max(target, 1 - settings.training.supersede_max_prob) if is_superseding else target,
         )
+
+    def _context(self, info: FactInfo, is_superseding: bool) -> str:
+        """Of adaptive_optimizer.custom where it has "correction" (for a fact in another's place) or the pattern's name."""
+        custom = self.config.adaptive_optimizer.custom
+        if is_superseding and CORRECTION in custom:
+            return CORRECTION
+        return info.pattern if info.pattern in custom else "fact"
 
     def _siblings(self, info: FactInfo, id: str, rng: random.Random) -> list[str]:
         """Questions like those about this fact and about a few others, of other names and things: nobody told the answers."""
@@ -155,10 +165,11 @@ class Teacher:
         asked = {form.user.casefold() for fact in memory.facts for form in self.forms(self.info(fact.fact_text))}
         return [question for question in found if question.casefold() not in asked]
 
-    def _settle(self, lesson: Lesson, before: Mapping[str, Tensor], turn: Turn) -> dict[str, Any]:
-        result = self.commit.settle(
-            self.adapter, before, lambda: self.learner.least_probability(lesson.forms), self.anchor_kl, turn.number
-        )
+    def _settle(self, lesson: Lesson, outcome: Outcome, before: Mapping[str, Tensor], turn: Turn) -> dict[str, Any]:
+        def prob() -> float:
+            return self.learner.least_probability(lesson.forms)
+
+        result = self.commit.settle(self.adapter, before, outcome.p_after, prob, self.anchor_kl, turn.number)
         self.known.kl = result.kl
         return {"accepted": result.accepted, "reason_code": result.reason_code, "scale": result.scale, "p_after": result.prob,
                 "kl": result.kl}  # fmt: skip
@@ -178,7 +189,7 @@ class Teacher:
         outcome = self.learner.learn(Lesson(forms, entities, siblings=others, context="replay", steps=steps, is_replay=True), rng)
         if not outcome.steps:
             return
-        result = self.commit.settle(self.adapter, before, lambda: 1.0, self.anchor_kl, turn.number)
+        result = self.commit.settle(self.adapter, before, 1.0, lambda: 1.0, self.anchor_kl, turn.number)
         self.known.lessons, self.known.kl = self.known.lessons + 1, result.kl
         turn.history += outcome.history
         turn.changed |= result.accepted

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
@@ -88,10 +90,24 @@ def layout(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
 def through(block: Any, x: Tensor, places: Tensor, shape: tuple[int, int], kept: Tensor | None = None) -> Tensor:
     """The block's law on tokens one after another, (N, C); its output at the `kept` ones alone where these are given."""
     B, T = shape
-    qkv = block.attn.c_attn(block.ln_1(x))  # (N, 3C)
+    qkv = linear(block.attn.c_attn, block.ln_1(x))  # (N, 3C)
     padded = qkv.new_zeros(B * T, qkv.size(1)).index_copy(0, places, qkv).view(B, T, -1)
     y = block.attn.attend(padded).flatten(0, 1)  # (B·T, C)
     if kept is not None:
         x, places = x[kept], places[kept]
-    x = x + block.attn.c_proj(y[places])
-    return x + block.mlp(block.ln_2(x))
+    x = x + linear(block.attn.c_proj, y[places])
+    return x + linear(block.mlp.c_proj, F.gelu(linear(block.mlp.c_fc, block.ln_2(x))))
+
+
+def linear(layer: Any, x: Tensor) -> Tensor:
+    """The layer with its update, x (W + ΔW)ᵀ: for many tokens one large product is less work than it and two thin ones.
+
+    With dropout, which acts between x and the update alone, the layer's own way is gone.
+    """
+    if not isinstance(layer, LoraLinear) or layer.disable_adapters or any(drop.training for drop in layer.lora_dropout.values()):
+        return layer(x)
+    base: Any = layer.get_base_layer()
+    weight = base.weight
+    for name in layer.active_adapters:
+        weight = weight + layer.get_delta_weight(name)
+    return F.linear(x, weight, base.bias)
