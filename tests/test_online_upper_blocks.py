@@ -74,6 +74,21 @@ def test_what_lies_below_the_adapter_is_computed_once_for_each_row(base):
     assert len(seen) == 6
 
 
+def test_rows_that_are_held_are_computed_together_and_only_they_have_that_result(base):
+    adapter, rows, again, seen = adapted(base), rows_of(base), rows_of(base), []
+    expected = plain(base, rows)
+    for block in base.model.transformer.h:
+        block.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    base.hold_rows(adapter.model, rows)
+    torch.testing.assert_close(base.logits(adapter.model, rows), expected, rtol=1e-4, atol=1e-6)
+    assert not seen  # all by their parts
+    torch.testing.assert_close(base.logits(adapter.model, again[:2]), base.logits(adapter.model, rows[:2]))
+    assert seen == [(1, len(row.ids), 32) for row in again[:2]]
+    base.hold_rows(adapter.model, [])
+    base.logits(adapter.model, rows[2:])
+    assert len(seen) == 3
+
+
 def test_another_adapter_further_down_is_not_given_what_was_kept(base):
     rows = rows_of(base)
     bare = base.logits(base.model, rows)

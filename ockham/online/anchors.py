@@ -61,6 +61,7 @@ class Anchors:
             return []
         first = self._make(prompts[0])
         found = [first, *(self._of(prompt, first.reply) for prompt in prompts[1:])]
+        self.base.hold_rows(self.adapter.model, found)
         if self.base.vocab_size <= KEEPABLE_VOCABULARY:
             with self.adapter.disabled():
                 log_probs = self.base.logits(self.adapter.model, found).log_softmax(-1)

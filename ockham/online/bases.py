@@ -111,6 +111,11 @@ class Base(ABC):
         """The tokens that `logits` predicts, (Σ (T − start),)."""
         return torch.tensor([token for row in rows for token in row.ids[row.start :]], device=self.device)
 
+    def hold_rows(self, model: nn.Module, rows: Sequence[Row]) -> None:  # noqa: B027
+        """These very rows will come again and again; what can be computed of them once may be, all together, and is theirs alone
+        until the next call.
+        """
+
     @abstractmethod
     def forget_rows(self) -> None:
         """Leaves nothing of the rows that it was given in memory."""

@@ -74,6 +74,9 @@ class OurBase(Base):
         gpt = innermost(model)
         return gpt.lm_head(self._upper.hidden(gpt, rows)).float()
 
+    def hold_rows(self, model: nn.Module, rows: Sequence[Row]) -> None:
+        self._upper.hold(innermost(model), rows)
+
     def forget_rows(self) -> None:
         self._upper.forget()
 

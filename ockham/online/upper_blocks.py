@@ -1,8 +1,9 @@
 """Our GPT on many short rows at once, computing no more than what is asked for.
 
-Three savings, none of which changes a value but for rounding. Linear layers see the rows' tokens one after another, without the
+Four savings, none of which changes a value but for rounding. Linear layers see the rows' tokens one after another, without the
 padding, which is a third of a padded batch of questions. The last block goes on with those tokens alone that predict what is
-asked for. What the blocks below the first adapted one give is kept for each row, as nothing there ever changes.
+asked for. What the blocks below the first adapted one give is kept for each row, as nothing there ever changes. And a layer with
+its update is one product.
 
 Shapes: N tokens of all rows, B rows, T tokens of the longest, C channels.
 """
@@ -29,6 +30,7 @@ class UpperBlocks:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[int, ...], Tensor] = {}
+        self._held: dict[int, tuple[Row, Tensor]] = {}  # by the row's identity, as these bits are the row's of one lesson alone
         self._depth = 0  # blocks below the adapter, of which they are
 
     def hidden(self, gpt: Any, rows: Sequence[Row]) -> Tensor:
@@ -42,19 +44,48 @@ class UpperBlocks:
         x = through(blocks[-1], x, places, shape, asked)
         return gpt.transformer.ln_f(x)
 
+    @torch.no_grad()
+    def hold(self, gpt: Any, rows: Sequence[Row]) -> None:
+        """Computes what lies below the adapter for all these rows at once, and has it for them until the next call."""
+        self._held.clear()
+        lengths, blocks = [len(row.ids) for row in rows], gpt.transformer.h
+        if not lengths:
+            return
+        padded = torch.zeros(len(rows), max(lengths), dtype=torch.long)
+        for i, row in enumerate(rows):
+            padded[i, : lengths[i]] = torch.tensor(row.ids)
+        places = layout(rows)[0].to(gpt.lm_head.weight.device)
+        x = gpt.embedded(padded.to(places.device)).flatten(0, 1)[places]  # (N, C)
+        for block in blocks[: self._same_depth(blocks)]:
+            x = through(block, x, places, (len(rows), max(lengths)))
+        for row, part in zip(rows, x.split(lengths), strict=True):
+            self._held[id(row)] = row, part
+
     def forget(self) -> None:
         """Keeps nothing."""
         self._kept.clear()
+        self._held.clear()
+
+    def _same_depth(self, blocks: nn.ModuleList) -> int:
+        """How many blocks lie below the adapter; nothing is kept of an adapter that began elsewhere."""
+        if (depth := depth_of(blocks)) != self._depth:
+            self.forget()
+            self._depth = depth
+        return depth
 
     @torch.no_grad()
     def _below(self, gpt: Any, rows: Sequence[Row], blocks: nn.ModuleList) -> list[Tensor]:
-        """Each row's hidden states (T, C) before the first adapted block, computed alone: its bits do not depend on others."""
-        depth = depth_of(blocks)
-        if depth != self._depth or sum(x.numel() for x in self._kept.values()) > MOST_KEPT:
+        """Each row's hidden states (T, C) before the first adapted block; but for those that are held it is computed alone: its
+        bits do not depend on others.
+        """
+        depth = self._same_depth(blocks)
+        if sum(x.numel() for x in self._kept.values()) > MOST_KEPT:
             self._kept.clear()
-            self._depth = depth
         found = []
         for row in rows:
+            if id(row) in self._held:
+                found.append(self._held[id(row)][1])
+                continue
             key = tuple(row.ids)
             if key not in self._kept:
                 ids = torch.tensor([row.ids], device=gpt.lm_head.weight.device)
@@ -100,14 +131,32 @@ def through(block: Any, x: Tensor, places: Tensor, shape: tuple[int, int], kept:
 
 
 def linear(layer: Any, x: Tensor) -> Tensor:
-    """The layer with its update, x (W + ΔW)ᵀ: for many tokens one large product is less work than it and two thin ones.
-
-    With dropout, which acts between x and the update alone, the layer's own way is gone.
-    """
+    """The layer on tokens (N, C), its update by `LowRankProduct`; with dropout, which only the update has, its own way."""
     if not isinstance(layer, LoraLinear) or layer.disable_adapters or any(drop.training for drop in layer.lora_dropout.values()):
         return layer(x)
-    base: Any = layer.get_base_layer()
-    weight = base.weight
-    for name in layer.active_adapters:
-        weight = weight + layer.get_delta_weight(name)
-    return F.linear(x, weight, base.bias)
+    (name,), base = layer.active_adapters, layer.get_base_layer()
+    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+    y = LowRankProduct.apply(x, base.weight, a, b, layer.scaling[name])
+    return y if base.bias is None else y + base.bias
+
+
+class LowRankProduct(torch.autograd.Function):
+    """y = x (W + sBA)ᵀ; A and B learn, W does not. x (N, C), W (K, C), A (r, C), B (K, r), y (N, K).
+
+    Forward one large product, where x Wᵀ + s (x Aᵀ) Bᵀ is that and two thin ones with two sums. Backward the gradients of A and B
+    by thin products, without that of the whole weight: with G = ∂L/∂y, ∂B = s Gᵀ (x Aᵀ), ∂A = s (G B)ᵀ x, ∂x = G (W + sBA).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+        merged = torch.addmm(weight, b, a, alpha=scale)
+        ctx.save_for_backward(x, merged, a, b)
+        ctx.scale = scale
+        return x @ merged.T
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, Tensor, Tensor, None]:
+        (grad,), (x, merged, a, b) = grads, ctx.saved_tensors
+        for_x = grad @ merged if ctx.needs_input_grad[0] else None
+        for_a, for_b = (grad @ b).T @ x, grad.T @ (x @ a.T)
+        return for_x, None, ctx.scale * for_a, ctx.scale * for_b, None
