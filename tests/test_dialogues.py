@@ -72,7 +72,7 @@ def test_a_statement_is_its_template_with_its_words(world):
 
 def test_no_question_of_an_exam_is_answered_by_what_the_base_knows(world):
     folder = Path(__file__).resolve().parents[1] / "data" / "dialogues"
-    items = [item for name in ("exam.jsonl", "held_out.jsonl") for item in read_exam(folder / name)]
+    items = [item for name in ("exam.jsonl", "practice.jsonl", "held_out.jsonl") for item in read_exam(folder / name)]
     questions = {question for item in items for question in (item.question, *item.paraphrases)}
     common = {question for question, _ in WORDS["talk"] + WORDS["common"]} | asked_of(world.common())
     assert not (questions & world.asked) - common

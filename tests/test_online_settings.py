@@ -93,7 +93,7 @@ def test_other_braces_in_a_template_are_text():
 
 def test_no_word_of_an_exam_is_among_the_other_things():
     folder = Path(__file__).resolve().parents[1] / "data" / "dialogues"
-    asked = "".join((folder / name).read_text().lower() for name in ("exam.jsonl", "held_out.jsonl"))
+    asked = "".join((folder / name).read_text().lower() for name in ("exam.jsonl", "practice.jsonl", "held_out.jsonl"))
     anchors = load_settings().anchors
     assert len(anchors.things) > 50
     assert not [word for word in (*anchors.things, *anchors.qualities) if re.search(rf"\b{word}\b", asked)]
