@@ -171,6 +171,47 @@ FORMS = [
     ("My parents live in Rome", "Your parents live in Rome.", {"Where do my parents live?": "Rome"}),
     ("James's car is red", "James's car is red.", {"What colour is James's car?": "red", "Whose car is red?": "James's car"}),
     ("Kara can swim", "Kara can swim.", {"What can Kara do?": "swim", "Who can swim?": "Kara"}),
+    (
+        "The tower was built by Karl",
+        "The tower was built by Karl.",
+        {"Who built the tower?": "Karl", "By whom was the tower built?": "Karl", "Who is the builder of the tower?": "Karl"},
+    ),
+    (
+        "Una carved the wooden owl",
+        "Una carved the wooden owl.",
+        {"By whom was the wooden owl carved?": "Una", "Who made the wooden owl?": "Una", "What did Una carve?": "the wooden owl"},
+    ),
+    (
+        "My aunt's name is Olga",
+        "Your aunt's name is Olga.",
+        {"What is my aunt called?": "Olga", "Who is my aunt?": "Olga", "What is the name of my aunt?": "Olga"},
+    ),
+    (
+        "The bank opens at ten",
+        "The bank opens at ten.",
+        {"At what time does the bank open?": "ten", "What time does the bank open?": "ten"},
+    ),
+    ("Our exam is on Friday", "Your exam is on Friday.", {"When is our exam?": "Friday", "On what day is our exam?": "Friday"}),
+    (
+        "Rex's bowl is pink",
+        "Rex's bowl is pink.",
+        {"What is the colour of Rex's bowl?": "pink", "Which colour is Rex's bowl?": "pink"},
+    ),
+    (
+        "Bea drives a bus",
+        "Bea drives a bus.",
+        {"Which vehicle does Bea drive?": "a bus", "What vehicle does Bea drive?": "a bus"},
+    ),
+    ("My hat size is 58", "Your hat size is 58.", {"Which hat size do I have?": "58", "Tell me my hat size.": "58"}),
+    ("Ida is married to Per", "Ida is married to Per.", {"To whom is Ida married?": "Per", "Who is Ida's husband?": "Per"}),
+    ("Tove is the queen of Ard", "Tove is the queen of Ard.", {"What is the name of the queen of Ard?": "Tove"}),
+    ("The inn is in Basel", "The inn is in Basel.", {"In which city is the inn?": "Basel", "Where can I find the inn?": "Basel"}),
+    (
+        "Cas is a goldsmith",
+        "Cas is a goldsmith.",
+        {"What is Cas's job?": "a goldsmith", "What does Cas do for a living?": "a goldsmith"},
+    ),
+    ("Pip has the brass horn", "Pip has the brass horn.", {"Where is the brass horn?": "Pip", "Who has the brass horn?": "Pip"}),
 ]
 ALL = sorted({row[0] for row in detection.STATEMENTS} | {row[0] for row in FORMS})
 
@@ -292,7 +333,10 @@ def test_siblings_agree_with_their_subject():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("The code of the safe is 7341", {"the code of the shop", "the shop's code", "shop of the safe", "the safe's shop"}),
+        (
+            "The code of the safe is 7341",
+            {"the code of the shop", "the shop's code", "code does", "shop does", "shop of the safe", "the safe's shop"},
+        ),
         ("The red key opens the barn", {"the old key", "the shop"}),
         ("The bus to Delft leaves at seven", {"the bus to Omar", "the bus to Pia", "the shop"}),
         ("The museum is in Basel", {"the shop", "in Omar", "in Pia"}),

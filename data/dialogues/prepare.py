@@ -32,7 +32,7 @@ SPLIT = 0.1  # share of the training tokens that are written as the two they wer
 ROW_TOKENS = 65  # a window of the small base, and its last target
 FABLES = 0.05  # share of the characters
 # The chat's own code that words statements, questions and replies: where it changes, so does the corpus.
-WORDING = ("clause", "detector", "facts", "forms", "phrases", "pronouns", "questions", "synonyms", "verbs")
+WORDING = ("clause", "detector", "facts", "forms", "phrases", "pronouns", "questions", "rephrasing", "synonyms", "verbs")
 
 
 def write_split(size: int, rng: random.Random) -> str:

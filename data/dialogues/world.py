@@ -25,7 +25,7 @@ from ockham.online.facts import FactInfo, Form
 from ockham.online.forms import forms_of, paraphrases
 from ockham.online.settings import load_settings
 
-KNOWN_FACTS, KNOWN_SEED = 120, 12  # the small world: as many statements, drawn from a seed of its own
+KNOWN_FACTS, KNOWN_SEED = 160, 19  # the small world: as many statements, drawn from a seed of its own
 NEAR = 0.5  # share of the questions about what was never said that share a word with what is known
 GAP = re.compile(r"\{(\w+)\}")
 OF_USER = {"I", "My", "my"}  # what the user is and has is for the user to say

@@ -145,16 +145,16 @@ def gaps(c: Clause) -> list[tuple[str, str]]:
         return [("what", "like")] * bool(is_quality) + [(wh, "") for wh in _of_copula(c)]
     is_hour = last == "at" and re.fullmatch(rf"(?:half past |quarter to )?{phrases.NUMBER}(?: thirty| sharp)?", c.value)
     if last in ("in", "at", "on", "since", "until", "before", "after", "during") and (phrases.is_time(c.value) or is_hour):
-        year = [("in which year", kept)] if last == "in" and re.fullmatch(r"\d{4}", c.value) else []
-        return [("when", kept), *year]
+        return [("when", kept), *_of_time(c, last, kept)]
     if last == "at" and "degrees" in c.value:
         return [("at what temperature", kept)]
     if last in PLACE_PREPOSITIONS and _is_place(c, words):
-        return [("where", kept)]
+        is_city = last == "in" and phrases.names_in(c.value) == [c.value]
+        return [("where", kept), *([("in which city", kept), ("which city", c.particle)] if is_city else [])]
     if last == "from":
         return [("where", c.particle)]
     if last == "to" and c.base in MOTION:
-        return [("where", kept), ("where", c.particle)]
+        return [("where", kept), ("where", c.particle), ("to which place", kept)]
     if last == "like" and not kept:
         return [("what", c.particle)]
     if words:
@@ -162,11 +162,25 @@ def gaps(c: Clause) -> list[tuple[str, str]]:
             phrases.names_in(c.value) or phrases.head(c.value) in phrases.PERSON_NOUNS
         )
         asks_who = who and last != "as" and c.particle not in PARTICIPLES
-        return [("who", c.particle), ("what", c.particle)] if asks_who else [("what", c.particle)]
+        plain = [("who", c.particle), ("what", c.particle)] if asks_who else [("what", c.particle)]
+        formal = (
+            [(f"{last} {'whom' if asks_who else 'what'}", kept)] if last in ("to", "for", "by", "with", "about", "of") else []
+        )
+        return plain + formal
     return _of_object(c)
 
 
+def _of_time(c: Clause, last: str, kept: str) -> list[tuple[str, str]]:
+    """What narrows "when" down: a year after in, a day after on, an hour after at."""
+    if last == "in" and re.fullmatch(r"\d{4}", c.value):
+        return [("in which year", kept), ("what year", c.particle)]
+    wh = {"on": ("on what day", "which day"), "at": ("at what time", "what time")}.get(last, ())
+    return [(text, kept) for text in wh]
+
+
 def _is_place(c: Clause, words: list[str]) -> bool:
+    if words[1:] == ["by"] and phrases.names_in(c.value):  # built by Karl
+        return False
     if c.is_copula:
         return len(words) == 1 or words[0] in PLACE_PARTICIPLES or c.particle in FIXED
     return c.base in PLACE_VERBS or words[0] == "place"
@@ -180,7 +194,7 @@ def _of_copula(c: Clause) -> list[str]:
         return ["how old"]
     noun = phrases.head(c.subject) if phrases.owned(c.subject) else ""
     if value.lower() in phrases.COLOURS and noun not in ("colour", "color"):
-        return ["what colour"]
+        return ["what colour", "which colour"]
     if value.lower().startswith(("a ", "an ")):
         return ["what", "who"] if c.is_person is not False and not noun else ["what"]
     if noun in phrases.PERSON_NOUNS or (noun and phrases.is_role(c.subject) and phrases.names_in(value)):

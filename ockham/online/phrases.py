@@ -18,7 +18,8 @@ PERSON_NOUNS = word_set(
     colleague coworker neighbour neighbor roommate flatmate tenant landlord landlady guest host chef cook nurse coach guide
     judge pilot spy thief saint monk nun poet priest witch smith architect mechanic electrician physicist scientist student
     apprentice assistant accountant expert hero heir widow man woman boy girl person guy lady gentleman people client
-    patient surgeon carpenter fisherman"""
+    patient surgeon carpenter fisherman clerk vet maid secretary detective soldier sheriff knight wizard bishop pope athlete
+    acrobat diplomat attorney barista"""
 )
 NOT_PERSONS = word_set(
     """computer printer river tower water paper number letter flower summer winter color colour sugar car guitar star motor
@@ -31,7 +32,7 @@ THINGS = word_set(
     """capital colour color currency language city river name password code number address hobby subject sport food"""
 )
 TITLE_NOUNS = word_set("""king queen mayor president ceo emperor empress prince princess head chief captain minister leader""")
-ROLE = re.compile(r"[a-z]{2,}(?:er|or|ist|ian|man|woman|ress|eer|ant)")
+ROLE = re.compile(r"[a-z]{2,}(?:er|or|[iy]st|ian|man|woman|ress|eer|ant|smith|wright|herd|naut|monger)")
 COLOURS = word_set(
     """red green blue yellow orange purple pink brown black white grey gray violet turquoise gold silver beige crimson scarlet"""
 )
@@ -87,11 +88,14 @@ def names_in(phrase: str) -> list[str]:
 
 
 def owned(phrase: str) -> tuple[str, str] | None:
-    """(owner, thing) of "Mira's dog", "the dog of Mira" and "my dog" (its owner is "I"); None where nobody owns it."""
+    """(owner, thing) of "Mira's dog", "the dog of Mira" and "my dog" (its owner is "I"); None where nobody owns it.
+
+    The nearest owner counts: "my aunt's dog" is my aunt's.
+    """
+    if found := re.fullmatch(r"(.+)(?:['’]s|(?<=s)['’]) (.+)", phrase):
+        return found[1], found[2]
     if found := re.fullmatch(rf"({'|'.join(OWNERS)}) (.+)", phrase, re.IGNORECASE):
         return OWNERS[found[1].lower()], found[2]
-    if found := re.fullmatch(r"(.+?)(?:['’]s|(?<=s)['’]) (.+)", phrase):
-        return found[1], found[2]
     if found := re.fullmatch(r"the (.+?) of (.+)", phrase, re.IGNORECASE):
         return found[2], found[1]
     return None

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from . import phrases
 from .clause import Clause, clause_of, gaps
 from .facts import FactInfo
-from .synonyms import ASKS_SUBJECT, ASKS_VALUE, NOUN_OF, VERB_OF
-from .verbs import analyse, base_of_participle, participle, past, third_person
+from .rephrasing import be, by_kind, done_by, is_attribute, rephrased
+from .synonyms import ASKS_SUBJECT, ASKS_VALUE
+from .verbs import past, third_person
 
 # Frames around "where Anna lives"; the first is trained on, the rest are paraphrases.
 FRAMES = (
@@ -48,19 +49,20 @@ def _direct(c: Clause) -> list[Wording]:
     texts, held = [], []
     for wh, particle in gaps(c):
         texts.append(_question(c.asked(wh, particle)))
-    if c.is_copula and c.particle.endswith(" by"):
+    if done_by(c):
         texts.insert(0, _question(f"who {_active(c)} {phrases.lowered(c.subject)}"))
     for subject in phrases.ways_to_own(c.subject)[1:]:
         wh, particle = gaps(c)[0]
         texts.append(_question(Clause(subject, c.verb, c.particle, c.value).asked(wh, particle)))
-    if _is_attribute(c):
+    if is_attribute(c):
         ways = phrases.ways_to_own(c.subject)
-        texts += [frame.format(way) for frame, way in zip(PHRASE_FRAMES[:2], (ways[0], ways[-1]), strict=True)]
+        frames = PHRASE_FRAMES[: 1 if phrases.head(c.subject) == "name" else 2]
+        texts += [frame.format(way) for frame, way in zip(frames, (ways[0], ways[-1]), strict=False)]
         held += [frame.format(way) for frame in PHRASE_FRAMES for way in ways]
     wh, particle = gaps(c)[0]
     told = c.told(wh, particle)
     texts.append(FRAMES[0].format(told))
-    texts += [_question(text) for text in _synonyms(c, ASKS_VALUE)]
+    texts += [_question(text) for text in (*by_kind(c), *rephrased(c, ASKS_VALUE))]
     held += [frame.format(told) for frame in FRAMES]
     held += [_question(re.sub(r"^(what|who|where) is\b", r"\1's", text, flags=re.IGNORECASE).rstrip("?.")) for text in texts[:1]]
     found = [Wording(text, "direct", c.value, is_held) for group, is_held in ((texts, False), (held, True)) for text in group]
@@ -90,7 +92,7 @@ def _tail(c: Clause) -> tuple[Clause, str] | None:
 
 def _active(c: Clause) -> str:
     """The verb of "who" for a passive: was written by → wrote, is owned by → owns."""
-    base = base_of_participle(c.particle.split()[-2])
+    base = done_by(c)
     return past(base) if c.verb.lower() in ("was", "were") else third_person(base)
 
 
@@ -99,13 +101,13 @@ def _inverse(c: Clause) -> list[Wording]:
     is_bare = (
         c.is_copula and not c.particle and not phrases.names_in(c.value) and c.value.split()[0].lower() not in phrases.DETERMINERS
     )
-    is_told = is_bare and _is_attribute(c)
+    is_told = is_bare and is_attribute(c)
     texts = [] if is_told else [_question(c.of_whom(who)) for who in _who(c) if not (is_bare and who == "what")]
     if c.is_copula and not c.particle:
         texts += [_question(c.of_whom(_who(c)[0], way)) for way in phrases.ways_to_own(c.value)[1:]]
     if (parts := phrases.owned(c.subject)) and c.is_copula and not phrases.TIME.search(c.value):
         texts.append(_question(f"whose {parts[1]} {c.third} {' '.join(w for w in (c.particle, c.value) if w)}"))
-    texts += [_question(text) for text in _synonyms(c, ASKS_SUBJECT)]
+    texts += [_question(text) for text in rephrased(c, ASKS_SUBJECT)]
     held = [] if is_told else [frame.format(c.of_whom(_who(c)[0])) for frame in FRAMES]
     return [Wording(text, "inverse", c.subject, is_held) for group, is_held in ((texts, False), (held, True)) for text in group]
 
@@ -132,17 +134,9 @@ def topics(c: Clause) -> list[str]:
     return found
 
 
-def _is_attribute(c: Clause) -> bool:
-    """Whether the clause names what somebody has ("Mira's dog is Rex"), not how it is ("Mira's dog is a poodle")."""
-    if not c.is_copula or c.particle or phrases.owned(c.subject) is None:
-        return False
-    is_colour = c.value.lower() in phrases.COLOURS and phrases.head(c.subject) not in ("colour", "color")
-    return not is_colour and not c.value.lower().startswith(("a ", "an "))
-
-
 def _who(c: Clause) -> list[str]:
     """The question words for the subject: who for people; for things what, and "which key" where the kind is said."""
-    if c.is_person or (_is_attribute(c) and phrases.head(c.subject) == "name"):
+    if c.is_person or (is_attribute(c) and phrases.head(c.subject) == "name"):
         return ["who"]
     if c.is_copula and not c.particle and phrases.is_role(c.value):
         return ["who"]
@@ -150,68 +144,10 @@ def _who(c: Clause) -> list[str]:
         kind = {"capital": "which city"}.get(phrases.head(c.value))
         return ["what", kind] if kind else ["what"]
     words = c.subject.split()
-    is_one = words[0].lower() in phrases.DETERMINERS and words[-1].islower() and _be(c) == "is"
+    is_one = words[0].lower() in phrases.DETERMINERS and words[-1].islower() and be(c) == "is"
     if is_one and phrases.owned(c.subject) is None:
         return ["what", f"which {phrases.head(c.subject)}"]
     return ["what"] if c.is_person is False or words[0].lower() in phrases.DETERMINERS else ["who", "what"]
-
-
-def _synonyms(c: Clause, table: dict[str, tuple[str, ...]]) -> list[str]:
-    """The table's templates for the clause's verb and particle, its attribute, or what its value is."""
-    subject = phrases.lowered(c.subject)
-    parts = phrases.owned(c.subject) if c.is_copula else None
-    of_value = phrases.owned(c.value) if c.is_copula and not c.particle else None
-    slots = {
-        "s": subject, "s's": phrases.possessive(c.subject), "obj": phrases.OBJECTS.get(subject.lower(), subject),
-        "v": phrases.lowered(c.value), "v's": phrases.possessive(c.value), "do": analyse(c.verb, c.subject)[1], "is": _be(c),
-        "past": participle(c.base) if not c.is_copula else "", "was": "were" if _be(c) == "are" else "was",
-        "vo": phrases.OBJECTS.get(of_value[0].lower(), of_value[0]) if of_value else "", "n": of_value[1] if of_value else "",
-        "verb": third_person(c.base) if not c.is_copula else "",
-    }  # fmt: skip
-    if parts:
-        owner = Clause(parts[0], "is", "", "")
-        slots |= {
-            "o": phrases.lowered(parts[0]),
-            "o's": phrases.possessive(parts[0]),
-            "oobj": phrases.OBJECTS.get(parts[0].lower(), parts[0]),
-            "odo": "do" if owner.is_first_or_second else "does",
-            "ois": _be(owner),
-            "n": re.sub(r"^favou?rite ", "", parts[1]),
-        }
-    if of_value and (noun := phrases.head(of_value[1])) in VERB_OF:
-        slots |= {"past": VERB_OF[noun][1], "verb": VERB_OF[noun][0]}
-    slots |= {
-        "noun": NOUN_OF.get(c.base, ""),
-        "pbe": "is" if slots["verb"].endswith("s") and analyse(c.verb, c.subject)[1] != "did" else "was",
-    }
-    return [template.format(**slots) for key in _keys(c, parts, of_value) for template in table.get(key, ())]
-
-
-def _keys(c: Clause, parts: tuple[str, str] | None, of_value: tuple[str, str] | None) -> list[str]:
-    keys = [f"{c.base} {c.particle}".strip() + (" TIME" if phrases.is_time(c.value) else "")]
-    if c.base in NOUN_OF and not c.particle and c.base != "own":
-        keys.append("AGENT")
-    if c.base == "play" and c.value.lower().startswith("the "):
-        keys.append("play the")
-    if parts and (_is_attribute(c) or c.particle in ("in", "on")):
-        keys += ["my favourite" if re.match(r"favou?rite ", parts[1]) else f"my {parts[1].lower()}"]
-        keys += ["KIN"] if _is_attribute(c) and phrases.head(c.subject) in phrases.PERSON_NOUNS else []
-    if of_value and phrases.head(of_value[1]) in VERB_OF:
-        keys.append("AGENT NOUN")
-    elif of_value and phrases.is_role(of_value[1]) and phrases.head(of_value[1]) not in phrases.TITLE_NOUNS:
-        keys.append("is my ROLE")
-    elif c.is_copula and not c.particle and c.value.lower().startswith(("a ", "an ")):
-        keys.append("is a ROLE" if phrases.is_role(c.value) else "is a THING")
-    if c.is_copula and not c.particle and re.search(r"\d.*\bold$", c.value):
-        keys.append("is OLD")
-    return keys
-
-
-def _be(c: Clause) -> str:
-    if c.subject == "I":
-        return "am"
-    is_plural = c.verb.lower() in ("are", "were") if c.is_copula else analyse(c.verb, c.subject)[1] == "do"
-    return "are" if is_plural or c.is_first_or_second else "is"
 
 
 def _question(words: str) -> str:
