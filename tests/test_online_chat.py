@@ -100,6 +100,7 @@ def test_every_command_does_its_work(chat, tmp_path):
         assert said in err
     exported = [json.loads(line) for line in (tmp_path / "facts.jsonl").read_text().splitlines()]
     assert [entry["text"] for entry in exported] == ["Tom is my friend.", "My email is bob@x.org.", "frob zib knab"]
+    assert facts.stat().st_mode & 0o777 == 0o600
     assert b"Tom" not in contents(tmp_path / "chat")
     assert b"Tom" in contents(tmp_path / "copy")
 

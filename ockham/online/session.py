@@ -11,7 +11,6 @@ import torch
 
 from .. import __version__
 from ..errors import CheckpointError, ConfigError, WorldError
-from ..files import write_text
 from ..typed import from_mapping, to_mapping
 from .adapter import Adapter
 from .adapter_files import as_bytes, tensors_of
@@ -19,6 +18,7 @@ from .bases import Base
 from .config import OnlineConfig
 from .fact_rows import rows_now, rows_without, texts_of
 from .mentions import furniture, mention_test
+from .private_files import write_private
 from .small_base import with_base
 from .state_records import FactRow, Forgotten, Rebuilt
 from .state_records import Turn as Kept
@@ -209,10 +209,10 @@ class Session:
         return self.store.why(self._number(id))
 
     def export(self, path: Path) -> int:
-        """Every fact as a line of JSON; how many. Raises WorldError where it cannot be written."""
+        """Every fact as a line of JSON, in a file for its owner alone; how many. Raises WorldError where it cannot be written."""
         found = self.store.export()
         try:
-            write_text(path, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in found))
+            write_private(path, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in found).encode())
         except OSError as error:
             raise WorldError(f"cannot write {path}: {error.strerror}; name another file") from error
         return len(found)
