@@ -156,7 +156,9 @@ def test_what_is_refused_does_not_end_the_chat(shared_chat):
 
 
 def test_files_that_cannot_be_written_are_one_line_and_exit_code_1(shared_chat, tmp_path):
-    refused(shared_chat(f"/export {tmp_path / 'no' / 'facts.jsonl'}"), 1, "cannot write")
+    refused(shared_chat(f"/export {tmp_path / 'no' / 'facts.jsonl'}"), 1, "there is no folder")
+    for folder in (".", "/", tmp_path):
+        refused(shared_chat(f"/export {folder}"), 1, "is a folder; name a file")
     refused(shared_chat(f"/save {tmp_path}"), 1, "is there already")
     refused(shared_chat(f"/exam {tmp_path / 'none.jsonl'}"), 1, "no exam at")
 

@@ -11,6 +11,7 @@ import torch
 
 from .. import __version__
 from ..errors import CheckpointError, ConfigError, WorldError
+from ..files import check_target
 from ..typed import from_mapping, to_mapping
 from .adapter import Adapter
 from .adapter_files import as_bytes, tensors_of
@@ -210,6 +211,7 @@ class Session:
 
     def export(self, path: Path) -> int:
         """Every fact as a line of JSON, in a file for its owner alone; how many. Raises WorldError where it cannot be written."""
+        check_target("/export", path)
         found = self.store.export()
         try:
             write_private(path, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in found).encode())
