@@ -10,7 +10,7 @@ ASCII = ["\n", *map(chr, range(32, 127))]
 END = "<|endoftext|>"
 
 
-class Row(NamedTuple):
+class PlainRow(NamedTuple):
     """Tokens, all but the first of which are predicted."""
 
     ids: list[int]
@@ -19,7 +19,7 @@ class Row(NamedTuple):
 
 def next_logits(base, model, ids: list[int]):
     """What predicts the token behind `ids`, (V,)."""
-    return base.logits(model, [Row([*ids, 0], len(ids))])[0]
+    return base.logits(model, [PlainRow([*ids, 0], len(ids))])[0]
 
 
 def tiny_qwen(folder: Path, seed: int = 0, begin: bool = False) -> Path:

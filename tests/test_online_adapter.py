@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from online_bases import Row, tiny_gpt2, tiny_ours, tiny_qwen
+from online_bases import PlainRow, tiny_gpt2, tiny_ours, tiny_qwen
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -34,7 +34,7 @@ def make(load):
 
 
 def tokens(base):
-    return [Row(base.encode("Tom is my friend")), Row(base.encode("Ada is my sister"))]
+    return [PlainRow(base.encode("Tom is my friend")), PlainRow(base.encode("Ada is my sister"))]
 
 
 def train(adapter, steps=3, lr=0.05):

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from online_bases import ASCII, END, Row, next_logits, save, tiny_gpt2, tiny_ours, tiny_qwen
+from online_bases import ASCII, END, PlainRow, next_logits, save, tiny_gpt2, tiny_ours, tiny_qwen
 
 from ockham.errors import CheckpointError, ConfigError, DeviceError, WorldError
 from ockham.online import hf_base
@@ -43,7 +43,7 @@ def load_at(path, **settings):
 
 
 def batch(base, *texts):
-    return [Row(base.encode(text)) for text in texts]
+    return [PlainRow(base.encode(text)) for text in texts]
 
 
 @pytest.mark.parametrize("kind", MAKERS)

@@ -10,7 +10,7 @@ from online_bases import tiny_ours
 from online_chats import trainer, write_exam
 
 from ockham.errors import ConfigError, WorldError
-from ockham.online.exam import Row, is_right, read_exam, take_exam
+from ockham.online.exam import FactResult, is_right, read_exam, take_exam
 from ockham.online.exam_report import show_result, show_row
 
 
@@ -173,5 +173,7 @@ def test_a_fact_that_cannot_be_taken_ends_the_exam_before_anything_is_taught(bas
 
 
 def test_a_row_is_shown_in_one_line():
-    row = Row("Tom is my friend.", "Who is Tom?", "friend", learned=True, reason_code="X", steps=3, p_before=0.1, p_after=0.9)
+    row = FactResult(
+        "Tom is my friend.", "Who is Tom?", "friend", learned=True, reason_code="X", steps=3, p_before=0.1, p_after=0.9
+    )
     assert show_row(1, 2, row) == "1/2 Tom is my friend.: learned (X), p 0.10 -> 0.90, 3 steps"

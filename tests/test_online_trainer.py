@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from online_bases import Row, tiny_ours
+from online_bases import PlainRow, tiny_ours
 from online_chats import lively, load, settings, sha, tell, trainer
 
 from ockham.errors import ConfigError
@@ -401,10 +401,10 @@ def test_with_the_subject_gate_other_prompts_are_the_bases_bit_for_bit(taught, l
     for text in ("Who is Tom?", "Hello.", "Annabel ran.", "What is savanna?"):
         assert not chat.mentions(text)
         ids = bare.encode(f"User: {text}\nAssistant:")
-        expected = bare.logits(bare.model, [Row(ids)])
+        expected = bare.logits(bare.model, [PlainRow(ids)])
         with chat.adapter.disabled():
-            assert torch.equal(chat.base.logits(chat.adapter.model, [Row(ids)]), expected)
-        assert not torch.equal(chat.base.logits(chat.adapter.model, [Row(ids)]), expected)
+            assert torch.equal(chat.base.logits(chat.adapter.model, [PlainRow(ids)]), expected)
+        assert not torch.equal(chat.base.logits(chat.adapter.model, [PlainRow(ids)]), expected)
         said = bare.generate(bare.model, ids, 24, ("\n",)).strip()
         assert chat.take(text).reply == said
     assert chat.mentions("Where is ANNA today?")

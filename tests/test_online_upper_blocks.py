@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from online_bases import Row, tiny_ours
+from online_bases import PlainRow, tiny_ours
 
 from ockham.online.adapter import Adapter
 from ockham.online.bases import load_base
@@ -25,7 +25,7 @@ def adapted(base, *targets):
 
 
 def rows_of(base):
-    return [Row(base.encode(text), start) for text, start in zip(TEXTS, (3, 1, 9), strict=True)]
+    return [PlainRow(base.encode(text), start) for text, start in zip(TEXTS, (3, 1, 9), strict=True)]
 
 
 def plain(base, rows):

@@ -206,9 +206,9 @@ def test_a_table_shows_effects_and_errors(run, tmp_path):
     figures = {"val_loss": 2.5, "update_rate": 0.6, "drift": 0.1, "compute_units": 1234.0}
     effect = {"val_loss": -0.25, "update_rate": -0.4, "drift": 0.0, "compute_units": -1000.0}
     rows = [
-        marginal.Row("as it was", figures),
-        marginal.Row("without gate", figures, effect),
-        marginal.Row("only eq", {}, None, "no room"),
+        marginal.VariantFigures("as it was", figures),
+        marginal.VariantFigures("without gate", figures, effect),
+        marginal.VariantFigures("only eq", {}, None, "no room"),
     ]
     text = marginal.table(rows).splitlines()
     assert len({len(line) for line in text}) == 1
@@ -307,7 +307,7 @@ def test_a_log_that_will_be_gone_is_shown_to_its_last_line(run, tmp_path, monkey
 
 
 def test_a_table_that_cannot_be_written_is_printed(run, tmp_path, capsys):
-    rows = [marginal.Row("as it was", dict.fromkeys(marginal.FIGURES, 1.0))]
+    rows = [marginal.VariantFigures("as it was", dict.fromkeys(marginal.FIGURES, 1.0))]
     with pytest.raises(
         WorldError, match=r"--json .*x\.json cannot be written: No such file or directory; it was printed instead"
     ):

@@ -30,7 +30,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Row:
+class VariantFigures:
     """One variant's figures; `effect` is what the plugins named in it do to each figure, None where that is not defined."""
 
     name: str
@@ -84,18 +84,23 @@ def each(recording: Recording) -> list[Variant]:
 
 
 def run_variants(
-    recording: Recording, variants: Sequence[Variant], folder: Path, keep: bool, known_row: Row | None = None, run: Run = run_job
-) -> list[Row]:
+    recording: Recording,
+    variants: Sequence[Variant],
+    folder: Path,
+    keep: bool,
+    known_row: VariantFigures | None = None,
+    run: Run = run_job,
+) -> list[VariantFigures]:
     """Every variant as a job of its own, one after the other; a failed one has an error and no figures.
 
     `known_row` stands for the run as it was, which then is not run again.
     """
-    rows: dict[str, Row] = {known_row.name: known_row} if known_row else {}
+    rows: dict[str, VariantFigures] = {known_row.name: known_row} if known_row else {}
     for variant in [v for v in variants if v.name not in rows]:
         print(f"{variant.name}: {recording.iterations} iterations …", flush=True)
         work = folder / variant.name.replace(", ", ",").replace(" ", "_")
         outcome = repeat(recording, work, variant.switches, run)
-        rows[variant.name] = Row(
+        rows[variant.name] = VariantFigures(
             variant.name, figures_of(outcome.summary), error=(outcome.error or outcome.status) if outcome.exit_code else None
         )
         if variant.name == AS_IT_WAS and not outcome.exit_code:
@@ -110,7 +115,7 @@ def figures_of(summary: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: summary.get(IN_SUMMARY.get(name, name)) for name in FIGURES}
 
 
-def with_effect(row: Row, variant: Variant, rows: Mapping[str, Row]) -> Row:
+def with_effect(row: VariantFigures, variant: Variant, rows: Mapping[str, VariantFigures]) -> VariantFigures:
     """The row with its marginal effect: of what is muted, the run as it was − the run without; of what is alone, it − empty."""
     base = rows.get(variant.against or "")
     if base is None or row.error or base.error:
@@ -120,20 +125,20 @@ def with_effect(row: Row, variant: Variant, rows: Mapping[str, Row]) -> Row:
         its = base.figures[name]
         if mine is not None and its is not None:
             effect[name] = its - mine if variant.is_mute else mine - its
-    return Row(row.name, row.figures, effect)
+    return VariantFigures(row.name, row.figures, effect)
 
 
-def recorded(recording: Recording) -> Row | None:
+def recorded(recording: Recording) -> VariantFigures | None:
     """The run as it was, from its own summary.json; None where it has no final val loss at its last state."""
     summary = read_json(recording.run / "summary.json")
     is_whole = summary.get("iters") == recording.iterations and summary.get("val_loss") is not None
-    return Row(AS_IT_WAS, figures_of(summary)) if is_whole else None
+    return VariantFigures(AS_IT_WAS, figures_of(summary)) if is_whole else None
 
 
 # --------------------------------------------------------------------------------------------------------- for the screen
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[VariantFigures]) -> str:
     """The rows as a Markdown table, each figure with its marginal effect in brackets."""
     labels = ("run", "val loss", "update rate", "drift", "compute units")
     body = [[row.name, *(cell(row, name, spec) for name, spec in FIGURES.items())] for row in rows]
@@ -142,7 +147,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(text.ljust(w) for text, w in zip(line, widths, strict=True))} |".rstrip() for line in lines)
 
 
-def cell(row: Row, name: str, spec: str) -> str:
+def cell(row: VariantFigures, name: str, spec: str) -> str:
     """'2.5012 (-0.0031)', an effect of exactly nothing as (0); the error in the first column of a failed run."""
     if row.error:
         return row.error if name == "val_loss" else ""
@@ -159,7 +164,7 @@ NOTE = """val loss in nats/token on the full val split; in brackets what the plu
 the run without it, for 'only X' the run with it alone minus the empty rack. One run's batches and one seed: no verdict."""
 
 
-def as_json(recording: Recording, rows: Sequence[Row], path: Path) -> None:
+def as_json(recording: Recording, rows: Sequence[VariantFigures], path: Path) -> None:
     """The table as JSON. Raises WorldError where `path` cannot be written; what took so long to find is then printed."""
     body = [{"run": r.name, **r.figures, "effect": r.effect, "error": r.error} for r in rows]
     head = {"v": 1, "run": str(recording.run), "iterations": recording.iterations, "seed": recording.config.get("seed")}

@@ -25,7 +25,7 @@ ADAPTER = ".lora_"  # in the name of every weight that peft's LoRA adds
 WRAPPED = ".base_layer."  # peft puts this into the name of a layer that it wraps
 
 
-class Row(Protocol):
+class TokenRow(Protocol):
     """Tokens of which those from `start` on are to be predicted."""
 
     @property
@@ -65,7 +65,7 @@ class Base(ABC):
         """The characters of `text` that `encode` leaves out, each once, in their order; '' where there are none."""
 
     @abstractmethod
-    def logits(self, model: nn.Module, rows: Sequence[Row]) -> Tensor:
+    def logits(self, model: nn.Module, rows: Sequence[TokenRow]) -> Tensor:
         """What predicts each row's tokens from its `start` on, one row after another: (Σ (T − start), V), float32."""
 
     @abstractmethod
@@ -107,11 +107,11 @@ class Base(ABC):
                     break
         return self.decode(ids)
 
-    def targets_of(self, rows: Sequence[Row]) -> Tensor:
+    def targets_of(self, rows: Sequence[TokenRow]) -> Tensor:
         """The tokens that `logits` predicts, (Σ (T − start),)."""
         return torch.tensor([token for row in rows for token in row.ids[row.start :]], device=self.device)
 
-    def hold_rows(self, model: nn.Module, rows: Sequence[Row]) -> None:  # noqa: B027
+    def hold_rows(self, model: nn.Module, rows: Sequence[TokenRow]) -> None:  # noqa: B027
         """These very rows will come again and again; what can be computed of them once may be, all together, and is theirs alone
         until the next call.
         """

@@ -38,7 +38,7 @@ class Item:
 
 
 @dataclass
-class Row:
+class FactResult:
     """One fact's result."""
 
     fact: str
@@ -125,7 +125,7 @@ def folded_words(text: str) -> list[str]:
 def take_exam(
     trainer: OnlineTrainer,
     items: Sequence[Item],
-    progress: Callable[[int, Row], None] = lambda i, row: None,
+    progress: Callable[[int, FactResult], None] = lambda i, row: None,
     chat_turns: int = 0,
 ) -> dict:
     """Teaches and asks. The result as plain values: the shares, the costs, and a row for each fact.
@@ -153,9 +153,9 @@ def take_exam(
     return {"chat_turns": chat_turns, **_result(trainer, rows, _perplexity(trainer) / perplexity)}
 
 
-def _teach(trainer: OnlineTrainer, item: Item) -> Row:
+def _teach(trainer: OnlineTrainer, item: Item) -> FactResult:
     """By the statement alone, as in the chat; a statement that the detector does not take is taught by /learn."""
-    row, turns = Row(item.fact, item.question, item.answer), []
+    row, turns = FactResult(item.fact, item.question, item.answer), []
     if not item.fact.startswith("/"):  # which is a command in a chat
         turns = [trainer.take(item.fact, with_reply=False)]
     if not turns or turns[0].kind != "fact":
@@ -172,7 +172,7 @@ def _teach(trainer: OnlineTrainer, item: Item) -> Row:
     return row
 
 
-def _ask(trainer: OnlineTrainer, row: Row, item: Item, before: Mapping[str, str]) -> None:
+def _ask(trainer: OnlineTrainer, row: FactResult, item: Item, before: Mapping[str, str]) -> None:
     row.reply = trainer.reply(item.question)
     row.correct = is_right(row.reply, item.answer)
     for question in item.paraphrases:
@@ -190,7 +190,7 @@ def _perplexity(trainer: OnlineTrainer) -> float:
     return math.exp(float(trainer.learner.anchor_losses(trainer.config.anchors.prompts).mean()))
 
 
-def _result(trainer: OnlineTrainer, rows: list[Row], ratio: float) -> dict[str, Any]:
+def _result(trainer: OnlineTrainer, rows: list[FactResult], ratio: float) -> dict[str, Any]:
     first = rows[:10]
     return {
         "facts": len(rows),

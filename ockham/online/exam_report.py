@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .exam import Row
+from .exam import FactResult
 
 # Key of the result -> what is shown, and how.
 LINES = (
@@ -20,7 +20,7 @@ LINES = (
 )
 
 
-def show_row(number: int, count: int, row: Row) -> str:
+def show_row(number: int, count: int, row: FactResult) -> str:
     """One fact, as it is taught."""
     state = "learned" if row.learned else "not learned"
     figures = f"p {row.p_before:.2f} -> {row.p_after:.2f}, {row.steps} steps"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, WorldError
-from .bases import Base, Row, freeze, innermost
+from .bases import Base, TokenRow, freeze, innermost
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]  # weights, shape and tokenizer; no pickles, no code
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -62,7 +62,7 @@ class HuggingFaceBase(Base):
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
 
-    def logits(self, model: nn.Module, rows: Sequence[Row]) -> Tensor:
+    def logits(self, model: nn.Module, rows: Sequence[TokenRow]) -> Tensor:
         begun = [self.begin + row.ids for row in rows]
         shape = len(rows), max(map(len, begun))
         ids, mask = torch.full(shape, self.pad_id), torch.zeros(shape, dtype=torch.bool)  # (B, T), padded on the right

@@ -21,7 +21,7 @@ from ..ledger import Ledger
 from ..plugins import OckhamGatePlugin, PluginHost
 from .adapter import Adapter
 from .anchors import Anchors, Reference
-from .bases import Base, Row
+from .bases import Base, TokenRow
 from .config import OnlineConfig
 from .contexts import AdaptiveOptimizer
 from .facts import Form
@@ -195,7 +195,7 @@ class Learner:
     ) -> tuple[list[float], Tensor, dict[str, float]]:
         """−ln p(answer) of each of the lesson's examples, the total loss, and its parts."""
         tasks, on_fact = [*examples, *old], self.config.training.loss.kl_on == "fact"
-        rows: list[Row] = [*tasks] if on_fact else [*tasks, *references]
+        rows: list[TokenRow] = [*tasks] if on_fact else [*tasks, *references]
         logits = self._forward(rows)  # (M, V)
         weights = torch.cat([e.weights for e in tasks]).to(logits.device)
         losses = self._losses_of(logits[: len(weights)], tasks)  # one after another, as the weights
@@ -213,19 +213,19 @@ class Learner:
         each = F.kl_div(logits.log_softmax(-1), base, log_target=True, reduction="none").sum(-1)  # (M,)
         return each.mean() if len(each) else logits.new_zeros(())
 
-    def _kl_of_rows(self, logits: Tensor, rows: Sequence[Row]) -> Tensor:
+    def _kl_of_rows(self, logits: Tensor, rows: Sequence[TokenRow]) -> Tensor:
         """KL(base ‖ adapter), mean over all tokens of the rows that are predicted: the specification's."""
         with torch.no_grad(), self.adapter.disabled():
             base = self.base.logits(self.adapter.model, rows).log_softmax(-1)
         self.ledger.forward()
         return F.kl_div(logits.log_softmax(-1), base, log_target=True, reduction="none").sum(-1).mean()
 
-    def _forward(self, rows: Sequence[Row]) -> Tensor:
+    def _forward(self, rows: Sequence[TokenRow]) -> Tensor:
         """What predicts the rows, (M, V): see Base.logits."""
         self.ledger.forward()
         return self.base.logits(self.adapter.model, rows)
 
-    def _losses_of(self, logits: Tensor, rows: Sequence[Row]) -> Tensor:
+    def _losses_of(self, logits: Tensor, rows: Sequence[TokenRow]) -> Tensor:
         """Cross entropy of each token that is predicted, (M,)."""
         return F.cross_entropy(logits, self.base.targets_of(rows), reduction="none")
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..checkpoint import load_checkpoint
 from ..errors import CheckpointError
 from ..tokenizer import END_OF_TEXT, CharTokenizer, Tokenizer, load_tokenizer
-from .bases import Base, Row, freeze, innermost
+from .bases import Base, TokenRow, freeze, innermost
 from .upper_blocks import USUAL_DEPTH, UpperBlocks
 
 # What a keyboard or a web page puts in place of ASCII, and Unicode's own decomposition (NFKD) leaves as it is.
@@ -69,12 +69,12 @@ class OurBase(Base):
     def unreadable(self, text: str) -> str:
         return fold(text, self._known)[1] if self._known is not None else ""
 
-    def logits(self, model: nn.Module, rows: Sequence[Row]) -> Tensor:
+    def logits(self, model: nn.Module, rows: Sequence[TokenRow]) -> Tensor:
         """As in Base. What lies below the first adapted block is computed once for each row, and kept."""
         gpt = innermost(model)
         return gpt.lm_head(self._upper.hidden(gpt, rows)).float()
 
-    def hold_rows(self, model: nn.Module, rows: Sequence[Row]) -> None:
+    def hold_rows(self, model: nn.Module, rows: Sequence[TokenRow]) -> None:
         self._upper.hold(innermost(model), rows)
 
     def forget_rows(self) -> None:

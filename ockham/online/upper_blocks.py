@@ -19,7 +19,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from .bases import Row
+from .bases import TokenRow
 
 USUAL_DEPTH = 1  # blocks that are left as they are
 MOST_KEPT = 16_000_000  # numbers: 64 MB, or 4,000 rows of 30 tokens in 128 channels
@@ -30,10 +30,12 @@ class UpperBlocks:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[int, ...], Tensor] = {}
-        self._held: dict[int, tuple[Row, Tensor]] = {}  # by the row's identity, as these bits are the row's of one lesson alone
+        self._held: dict[
+            int, tuple[TokenRow, Tensor]
+        ] = {}  # by the row's identity, as these bits are the row's of one lesson alone
         self._depth = 0  # blocks below the adapter, of which they are
 
-    def hidden(self, gpt: Any, rows: Sequence[Row]) -> Tensor:
+    def hidden(self, gpt: Any, rows: Sequence[TokenRow]) -> Tensor:
         """Final hidden states of the positions that predict each row's tokens from `start` on, (Σ (T − start), C)."""
         blocks = gpt.transformer.h
         x = torch.cat(self._below(gpt, rows, blocks))  # (N, C)
@@ -45,7 +47,7 @@ class UpperBlocks:
         return gpt.transformer.ln_f(x)
 
     @torch.no_grad()
-    def hold(self, gpt: Any, rows: Sequence[Row]) -> None:
+    def hold(self, gpt: Any, rows: Sequence[TokenRow]) -> None:
         """Computes what lies below the adapter for all these rows at once, and has it for them until the next call."""
         self._held.clear()
         lengths, blocks = [len(row.ids) for row in rows], gpt.transformer.h
@@ -74,7 +76,7 @@ class UpperBlocks:
         return depth
 
     @torch.no_grad()
-    def _below(self, gpt: Any, rows: Sequence[Row], blocks: nn.ModuleList) -> list[Tensor]:
+    def _below(self, gpt: Any, rows: Sequence[TokenRow], blocks: nn.ModuleList) -> list[Tensor]:
         """Each row's hidden states (T, C) before the first adapted block; but for those that are held it is computed alone: its
         bits do not depend on others.
         """
@@ -108,7 +110,7 @@ def layers_of(block: Any) -> tuple[nn.Module, ...]:
     return block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj
 
 
-def layout(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+def layout(rows: Sequence[TokenRow]) -> tuple[Tensor, Tensor]:
     """Where each of the N tokens stands in a padded batch of (B·T), and which of the N predict what is asked for."""
     width, places, asked, at = max(len(row.ids) for row in rows), [], [], 0
     for i, row in enumerate(rows):
