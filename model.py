@@ -106,7 +106,11 @@ class MLP(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.c_proj(F.gelu(self.c_fc(x))))
+        return self.dropout(self.c_proj(self.activate(self.c_fc(x))))
+
+    def activate(self, x: Tensor) -> Tensor:
+        """What lies between the two layers, (…, 4C) → (…, 4C)."""
+        return F.gelu(x)
 
 
 class Block(nn.Module):

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from .bases import TokenRow
 
@@ -30,9 +30,7 @@ class UpperBlocks:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[int, ...], Tensor] = {}
-        self._held: dict[
-            int, tuple[TokenRow, Tensor]
-        ] = {}  # by the row's identity, as these bits are the row's of one lesson alone
+        self._held: dict[int, tuple[TokenRow, Tensor]] = {}  # by the row's identity: these bits are the row's of one lesson alone
         self._depth = 0  # blocks below the adapter, of which they are
 
     def hidden(self, gpt: Any, rows: Sequence[TokenRow]) -> Tensor:
@@ -53,9 +51,7 @@ class UpperBlocks:
         lengths, blocks = [len(row.ids) for row in rows], gpt.transformer.h
         if not lengths:
             return
-        padded = torch.zeros(len(rows), max(lengths), dtype=torch.long)
-        for i, row in enumerate(rows):
-            padded[i, : lengths[i]] = torch.tensor(row.ids)
+        padded = pad_sequence([torch.tensor(row.ids) for row in rows], batch_first=True)  # (B, T)
         places = layout(rows)[0].to(gpt.lm_head.weight.device)
         x = gpt.embedded(padded.to(places.device)).flatten(0, 1)[places]  # (N, C)
         for block in blocks[: self._same_depth(blocks)]:
@@ -129,7 +125,7 @@ def through(block: Any, x: Tensor, places: Tensor, shape: tuple[int, int], kept:
     if kept is not None:
         x, places = x[kept], places[kept]
     x = x + linear(block.attn.c_proj, y[places])
-    return x + linear(block.mlp.c_proj, F.gelu(linear(block.mlp.c_fc, block.ln_2(x))))
+    return x + linear(block.mlp.c_proj, block.mlp.activate(linear(block.mlp.c_fc, block.ln_2(x))))
 
 
 def linear(layer: Any, x: Tensor) -> Tensor:
