@@ -111,7 +111,7 @@ class DynamicKl:
 
     enabled: bool = option(True, "λ by context; else kl_lambda always")
     fact_importance_factor: float = option(0.5, "how much an important fact lowers λ", low=0, high=1)
-    servo: bool = option(True, "λ is doubled while the anchors' KL is over target, halved while it is under half of it")
+    servo: bool = option(True, "λ times `factor` while the anchors' KL is over target, divided by it under `low_share` of that")
     target: float = option(0.02, "KL on the anchor prompts that the servo seeks", unit="nats/token", above=0)
     factor: float = option(2.0, "what the servo multiplies λ by, or divides it by", low=1)
     low_share: float = option(0.5, "share of the target under which the servo lowers λ", low=0, high=1)
