@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ockham.errors import ConfigError
-from ockham.online.config import QuestionLimits
+from ockham.online.config import AnchorSettings, QuestionLimits
 from ockham.online.forms import forms_of, paraphrases, shift, slot, subject_questions, subjects_of
 from ockham.online.siblings import Others, siblings
 from ockham.online.verbs import analyse, base_of_participle, participle, past, third_person
@@ -286,6 +286,7 @@ def test_forms_come_in_the_order_asked_for_and_a_wrong_one_is_named():
     info = detection.detected("Tom is my friend")
     assert [form.user for form in forms_of(info, ["shifted", "statement"])] == ["Tell me about Tom.", "Tom is my friend"]
     assert subject_questions(info)[0] == "Who is Tom?"
+    assert subject_questions(info, QuestionLimits(direct=2)) == subject_questions(info)[:2]
     with pytest.raises(ConfigError, match="'question'"):
         forms_of(info, ["question"])
 
@@ -316,6 +317,23 @@ def test_siblings_ask_about_what_else_is_owned_and_who_else_owns_it(text, own, n
     found = siblings(detection.detected(text), others, 60, random.Random(1))
     kept, exchanged = (sum(part in question.lower() for question in found) for part in (own, new))
     assert 0.1 * len(found) < kept < exchanged
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_how_many_siblings_keep_the_owner_is_a_setting(share):
+    others = Others.of(AnchorSettings(names=("Omar",) * 60, things=("shop",), same_owner=share))
+    found = siblings(detection.detected("Mira's dog is called Biscuit"), others, 60, random.Random(1))
+    kept, exchanged = (sum(part in question.lower() for question in found) for part in ("mira's shop", "omar's dog"))
+    assert kept + exchanged > 20
+    assert kept == share * (kept + exchanged)
+
+
+def test_how_many_wordings_siblings_have_is_a_setting():
+    for wordings in (1, 3):
+        others = Others.of(AnchorSettings(names=("Omar",) * 60, wordings=wordings))
+        found = siblings(detection.detected("Anna lives in Oslo"), others, 60, random.Random(1))
+        inverse = {question for question in found if question.startswith("Who")}
+        assert (len(set(found) - inverse), len(inverse)) == (wordings, wordings)
 
 
 def test_how_many_questions_are_trained_on_is_a_setting():

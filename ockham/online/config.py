@@ -217,6 +217,8 @@ class AnchorSettings:
     per_step: int = option(8, "anchor prompts in each step", low=0)
     siblings: int = option(4, "questions like the fact's own, about other names, that are made for each lesson", low=0)
     sibling_share: float = option(0.75, "most of each step's anchor prompts that are siblings", low=0, high=1)
+    same_owner: float = option(0.3, "share of the siblings about what is owned that keep the owner", low=0, high=1)
+    wordings: int = option(8, "wordings of a question, the plainest ones, that siblings take their turns with", low=1)
     names: tuple[str, ...] = option((), "the other names")
     things: tuple[str, ...] = option((), 'other nouns, for what a fact has "the" before')
     qualities: tuple[str, ...] = option((), 'other words between the two, as "red" in "the red key"')

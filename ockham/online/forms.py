@@ -56,9 +56,9 @@ def forms_of(info: FactInfo, kinds: Iterable[str] = KINDS, limits: QuestionLimit
     return [form for kind in kinds for form in makers[kind](info)]
 
 
-def subject_questions(info: FactInfo) -> list[str]:
+def subject_questions(info: FactInfo, limits: QuestionLimits = LIMITS) -> list[str]:
     """The direct questions that are trained on, the plainest first: "Where does Anna live?"."""
-    return [w.text for w in _chosen(info, LIMITS) if w.kind == "direct"]
+    return [w.text for w in _chosen(info, limits) if w.kind == "direct"]
 
 
 def paraphrases(info: FactInfo, limits: QuestionLimits = LIMITS) -> list[Form]:

@@ -9,20 +9,31 @@ from dataclasses import dataclass, replace
 
 from . import phrases
 from .clause import clause_of
+from .config import AnchorSettings
 from .facts import FactInfo
 from .questions import wordings
 
-SAME_OWNER = 0.3  # share of the siblings about what is owned that keep the owner
-WORDINGS = 8  # of a question, that siblings take their turns with; the rarer ones come later
+USUAL = AnchorSettings()
 
 
 @dataclass(frozen=True)
 class Others:
-    """What may stand in a fact's place: names; nouns behind "the"; and words that say which one, as "red" in "the red key"."""
+    """What may stand in a fact's place: names; nouns behind "the"; and words that say which one, as "red" in "the red key".
+
+    same_owner  share of the siblings about what is owned that keep the owner
+    wordings    how many wordings of a question siblings take their turns with, the plainest first
+    """
 
     names: Sequence[str]
     things: Sequence[str] = ()
     qualities: Sequence[str] = ()
+    same_owner: float = USUAL.same_owner
+    wordings: int = USUAL.wordings
+
+    @classmethod
+    def of(cls, settings: AnchorSettings) -> Others:
+        """As the settings say."""
+        return cls(settings.names, settings.things, settings.qualities, settings.same_owner, settings.wordings)
 
 
 def siblings(info: FactInfo, others: Others, n: int, rng: random.Random) -> list[str]:
@@ -39,8 +50,8 @@ def siblings(info: FactInfo, others: Others, n: int, rng: random.Random) -> list
     found: list[str] = []
     for place, name in enumerate(names):
         kind = "inverse" if has_other_values and place % 3 == 2 else "direct"
-        about = _about(info, Others([name], things, others.qualities), kind, rng)
-        texts = [w.text for w in wordings(about) if w.kind == kind and not w.is_held][:WORDINGS]
+        about = _about(info, replace(others, names=[name], things=things), kind, rng)
+        texts = [w.text for w in wordings(about) if w.kind == kind and not w.is_held][: others.wordings]
         found += [text for text in rng.sample(texts, len(texts)) if _is_other(text, info, kind)][:1] if texts else []
         if len(found) >= n:
             break
@@ -63,7 +74,7 @@ def _other(old: str, others: Others, rng: random.Random) -> str:
     if parts := phrases.owned(old):
         head = parts[1].split()[-1]
         new = name if phrases.names_in(head) else rng.choice(others.things) if others.things else ""
-        if new and rng.random() < SAME_OWNER:
+        if new and rng.random() < others.same_owner:
             return re.sub(rf"\b{re.escape(head)}\b", new, old, count=1)
         is_thing = bool(others.things) and _is_determined(parts[0])
         return f"the {parts[1]} of the {rng.choice(others.things)}" if is_thing else f"{name}'s {parts[1]}"

@@ -37,7 +37,7 @@ class Teacher:
         self.base, self.adapter, self.config, self.known, self.detector = base, adapter, config, known, detector
         self.learner = Learner(base, adapter, config, Anchors(base, adapter, config.generation))
         self.commit = CommitGate(config.commit)
-        self.others = Others(config.anchors.names, config.anchors.things, config.anchors.qualities)
+        self.others = Others.of(config.anchors)
         self._infos: dict[str, FactInfo] = {}
         self._forms: dict[str, list[Form]] = {}
 
