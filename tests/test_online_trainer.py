@@ -11,6 +11,7 @@ from online_chats import lively, load, settings, sha, tell, trainer
 
 from ockham.errors import ConfigError
 from ockham.memory import REJECTED_COMPLEXITY, REJECTED_QUALITY
+from ockham.online.chat_lines import told_lines
 from ockham.online.learning import Learner
 from ockham.plugins.gate import SKIPPED
 
@@ -261,6 +262,26 @@ def test_a_fact_that_is_not_learned_well_enough_is_taken_back(base):
     before = sha(chat)
     assert record(chat.take("Tom is my friend."))["reason_code"] == REJECTED_QUALITY
     assert sha(chat) == before
+
+
+def test_of_a_fact_that_is_taken_back_the_figures_are_those_after_it(base):
+    chat = trainer(base, "commit.min_prob=0.5")
+    turn = chat.take("Tom is my friend.")
+    told = record(turn)
+    forms = chat.teacher.forms(chat.teacher.info("Tom is my friend."))
+    assert told["p_reached"] > told["p_after"] == told["p_before"] == chat.learner.least_probability(forms)
+    assert (told["kl"], told["kl_cost"], turn.losses) == (0.0, 0.0, {})
+    line = told_lines({**told, "p_reached": 0.31, "p_after": 0.02})
+    assert "all is as before (p 0.31 after 2 steps, taken back to 0.02; REJECTED_QUALITY)" in line
+
+
+def test_a_fact_that_is_taken_back_leaves_the_turn_the_losses_of_the_one_before_it(base, monkeypatch):
+    chat, alone = trainer(base), trainer(base)
+    answers = iter([(True, "ACCEPTED_FIRST_VALID"), (False, REJECTED_QUALITY)])
+    monkeypatch.setattr(chat.teacher.commit.memory, "should_accept_update", lambda ctx, state: next(answers))
+    turn = chat.take("Tom is my friend. Anna lives in Oslo.")
+    assert [told["accepted"] for told in turn.facts] == [True, False]
+    assert turn.losses == alone.take("Tom is my friend.").losses
 
 
 def test_a_contradiction_that_is_taken_back_leaves_the_old_fact(base, monkeypatch):

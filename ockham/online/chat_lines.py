@@ -31,11 +31,11 @@ RISKS = {
 
 def told_lines(record: Mapping[str, Any]) -> str:
     """What became of one fact."""
-    p = f"p {record['p_before']:.2f} -> {record['p_after']:.2f}"
     if not record["accepted"]:
-        return (
-            f"{REASONS.get(record['reason_code'], record['reason_code'])} ({p}, {record['steps']} steps, {record['reason_code']})"
-        )
+        reason = REASONS.get(record["reason_code"], record["reason_code"])
+        reached = f"p {record['p_reached']:.2f} after {record['steps']} steps, taken back to {record['p_after']:.2f}"
+        return f"{reason}; all is as before ({reached}; {record['reason_code']})"
+    p = f"p {record['p_before']:.2f} -> {record['p_after']:.2f}"
     part = "" if record["scale"] in (0.0, 1.0) else f", {record['scale']:g} of the update"
     verb = REASONS[SKIPPED] if record["reason_code"] == SKIPPED else "learned"
     old = f", in place of {record['superseded'][-1]['value']!r}" if record["superseded"] else ""

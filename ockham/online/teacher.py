@@ -109,8 +109,9 @@ class Teacher:
         record |= {"adapter_after": self.adapter.sha256(), "kl_cost": known.kl - kl}
         if record["accepted"]:
             self._keep(stored, record, entry)
+            turn.losses = dict(outcome.losses) or turn.losses
         turn.facts.append(record)
-        turn.losses, turn.reason_code = dict(outcome.losses), record["reason_code"]
+        turn.reason_code = record["reason_code"]
         turn.history += outcome.history
         turn.changed |= record["adapter_after"] != sha
 
@@ -242,6 +243,6 @@ def _record(turn: Turn, info: FactInfo, stored: StoredFact, outcome: Outcome) ->
         "steps": outcome.steps,
         "units": outcome.units,
         "p_before": outcome.p_before,
-        "p_after": outcome.p_after,
+        "p_reached": outcome.p_after,
         "superseded": [dict(old) for old in stored.superseded],
     }

@@ -18,7 +18,7 @@ class Turn:
     facts: list[dict[str, Any]] = field(default_factory=list)  # a record of each fact that was told
     waiting: list[dict[str, Any]] = field(default_factory=list)  # facts that wait for /confirm, with their risks
     notes: list[str] = field(default_factory=list)  # for the user
-    losses: dict[str, float] = field(default_factory=dict)  # of the last step
+    losses: dict[str, float] = field(default_factory=dict)  # of the last step that was kept
     history: list[float] = field(default_factory=list)  # task loss of each step
     metrics: dict[str, Any] = field(default_factory=dict)
     changed: bool = False  # whether the adapter did
