@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from online_bases import tiny_ours
+from online_bases import tiny_ours, tiny_qwen
 from online_chats import QUICK, contents, session, write_exam
 
 from ockham.__main__ import main, parser
@@ -85,6 +85,24 @@ def test_over_a_pipe_each_message_has_one_line_on_stdout_and_the_notes_are_on_st
     code, out, err = chat("/facts", named=False, more=())
     assert (code, out) == (0, [])
     assert "1 facts known, 0 waiting" in err
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory):
+    return tiny_qwen(tmp_path_factory.mktemp("bases") / "qwen")
+
+
+@pytest.mark.parametrize(("flags", "is_terminal", "is_drawn"), [(["--plain"], True, False), ([], False, False), ([], True, True)])
+def test_progress_bars_are_drawn_on_a_terminal_alone_and_not_with_plain(
+    qwen, tmp_path, capsys, monkeypatch, flags, is_terminal, is_drawn
+):
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"/facts\n")))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    code, _, err = program(capsys, *flags, "--state", tmp_path / "chat", "--base", qwen, *QUICK)
+    assert (code, "%|" in err) == (0, is_drawn)
 
 
 def test_every_command_does_its_work(chat, tmp_path):

@@ -100,6 +100,15 @@ class HuggingFaceBase(Base):
             fresh, cache = ([*self.begin, *window], None) if is_full else ([token], out.past_key_values)
 
 
+def hide_progress_bars() -> None:
+    """From now on neither transformers nor the hub's client draws any; where HF_HUB_DISABLE_PROGRESS_BARS is set, it decides."""
+    from huggingface_hub import constants
+    from transformers.utils import logging
+
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+        logging.disable_progress_bar()  # the hub's as well
+
+
 def read(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     """Model and tokenizer of a folder. Raises CheckpointError, in one line, for whatever cannot be read."""
     from transformers import AutoModelForCausalLM, AutoTokenizer

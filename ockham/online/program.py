@@ -31,6 +31,10 @@ def run(options: argparse.Namespace) -> int:
         config, _ = settings(options, SMALL, overrides)
     if options.make_base:
         return make_base(config)
+    if options.plain or not sys.stderr.isatty():
+        from .hf_base import hide_progress_bars
+
+        hide_progress_bars()
     if options.exam:
         return take(options, config, is_chosen)
     if options.replay:
