@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -25,47 +24,10 @@ from .bases import Base, TokenRow
 from .config import OnlineConfig
 from .contexts import AdaptiveOptimizer
 from .facts import Form
+from .lessons import Course, Example, Lesson, Outcome
 from .weighting import ImportanceWeighter, weighted_loss
 
 KEPT_EXAMPLES = 10_000  # pairs in tokens; a few MB
-
-
-@dataclass(frozen=True)
-class Example:
-    """One training pair in tokens: the prompt, then the reply."""
-
-    ids: list[int]  # (T,)
-    start: int  # index of the first token that is predicted: the reply's, or 1 where all tokens are asked for
-    weights: Tensor  # of the loss of each token from there on, (T − start,)
-    answer: Tensor  # which of them have to be said for the answer to be there: the reply up to its end, (T − start,) bool
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What is to be learned at once."""
-
-    forms: Sequence[Form]
-    entities: Sequence[str] = ()
-    old: Callable[[random.Random], Sequence[Form]] = lambda rng: ()  # pairs of other facts, drawn anew beside each step
-    siblings: Sequence[str] = ()  # questions of the same wordings about other names: further anchors
-    context: str = "fact"
-    repetition_count: int = 1
-    importance: float = 0.0  # in [0, 1]
-    target_prob: float | None = None  # None = the settings'
-    steps: int | None = None  # at most; None = the settings'
-    is_replay: bool = False  # all its pairs are old facts': more of them go into each step
-
-
-@dataclass
-class Outcome:
-    """What a lesson did."""
-
-    steps: int = 0
-    p_before: float = 0.0  # of the answer, the least over the forms
-    p_after: float = 0.0
-    losses: dict[str, float] = field(default_factory=dict)  # of the last step: total, task, kl, λ
-    history: list[float] = field(default_factory=list)  # task loss of each step
-    units: float = 0.0  # compute units
 
 
 class Learner:
@@ -117,7 +79,7 @@ class Learner:
 
     def least_probability(self, forms: Sequence[Form]) -> float:
         """The least of `probabilities`; 1 where there are no forms."""
-        return min(self.probabilities(forms), default=1.0)
+        return _least(self.probabilities(forms))
 
     @torch.no_grad()
     def kl(self, prompts: Sequence[str]) -> float:
@@ -140,41 +102,58 @@ class Learner:
         Each step takes the least known forms. The task loss that the gate judges is −ln p(answer) of the least known of them, so
         it closes at −ln(target); then all forms are measured anew, and those that are not known yet come next.
         """
-        settings = self.config.training
-        target = settings.target_prob if lesson.target_prob is None else lesson.target_prob
-        limit = settings.iterations_per_fact if lesson.steps is None else lesson.steps
-        host, optimizer = PluginHost([OckhamGatePlugin(surprise_threshold=-math.log(target))]), self._optimizer()
-        lr = optimizer.set_context(lesson.context, lesson.repetition_count).lr
-        spent, strength = self.ledger.units, self._first_lambda(lesson)
-        examples = [self.example(form, lesson.entities) for form in lesson.forms]
-        width = settings.forms_per_step + (self.config.fact_memory.replay_batch if lesson.is_replay else 0)
-        siblings = self.anchors.siblings(lesson.siblings)
+        spent, course, outcome = self.ledger.units, self._begin(lesson, rng), Outcome()
         known = self.probabilities(lesson.forms)
-        outcome = Outcome(p_before=min(known, default=1.0))
-        while outcome.steps < limit and min(known, default=1.0) < target:
-            chosen = sorted(range(len(known)), key=lambda i: known[i])[:width]
-            old = [self.example(form) for form in lesson.old(rng)]
-            references = self.anchors.draw(siblings, self.config.anchors, rng)
-            with self._dropout(rng):
-                losses, total, parts = self._losses([examples[i] for i in chosen], old, references, strength)
+        outcome.p_before = _least(known)
+        while outcome.steps < course.limit and _least(known) < course.target:
+            chosen = sorted(range(len(known)), key=lambda i: known[i])[: course.width]
+            losses, total, parts = self._tried(course, chosen)
             for i, loss in zip(chosen, losses, strict=True):
                 known[i] = math.exp(-loss)
-            ctx = OccamContext(outcome.steps, max(losses), lr, strength, surprise_threshold=None)
-            ctx = host.process_batch_start(ctx)
-            if not ctx.updated:
+            is_open = self._step(course, outcome, max(losses), total, parts)
+            if not is_open or outcome.steps == course.limit:
                 known = self.probabilities(lesson.forms)
-                if math.exp(-max(losses)) < target:
-                    break  # closed although it is not known: asking again would give the same answer
-                continue
-            optimizer.lr = ctx.learning_rate
-            self._update(total, optimizer)
+            if not is_open and math.exp(-max(losses)) < course.target:
+                break  # closed although it is not known: asking again would give the same answer
+        outcome.p_after, outcome.units = _least(known), self.ledger.units - spent
+        return outcome
+
+    def _begin(self, lesson: Lesson, rng: random.Random) -> Course:
+        """What a lesson's steps have in common."""
+        settings, optimizer = self.config.training, self._optimizer()
+        target = settings.target_prob if lesson.target_prob is None else lesson.target_prob
+        return Course(
+            lesson=lesson,
+            rng=rng,
+            examples=[self.example(form, lesson.entities) for form in lesson.forms],
+            siblings=self.anchors.siblings(lesson.siblings),
+            optimizer=optimizer,
+            host=PluginHost([OckhamGatePlugin(surprise_threshold=-math.log(target))]),
+            target=target,
+            limit=settings.iterations_per_fact if lesson.steps is None else lesson.steps,
+            width=settings.forms_per_step + (self.config.fact_memory.replay_batch if lesson.is_replay else 0),
+            lr=optimizer.set_context(lesson.context, lesson.repetition_count).lr,
+            strength=self._first_lambda(lesson),
+        )
+
+    def _tried(self, course: Course, chosen: Sequence[int]) -> tuple[list[float], Tensor, dict[str, float]]:
+        """`_losses` of these of the lesson's examples, beside old pairs and anchors that are drawn for this step."""
+        old = [self.example(form) for form in course.lesson.old(course.rng)]
+        references = self.anchors.draw(course.siblings, self.config.anchors, course.rng)
+        with self._dropout(course.rng):
+            return self._losses([course.examples[i] for i in chosen], old, references, course.strength)
+
+    def _step(self, course: Course, outcome: Outcome, surprise: float, total: Tensor, parts: Mapping[str, float]) -> bool:
+        """One update as the rack allows; whether its gate was open."""
+        ctx = OccamContext(outcome.steps, surprise, course.lr, course.strength, surprise_threshold=None)
+        ctx = course.host.process_batch_start(ctx)
+        if ctx.updated:
+            course.optimizer.lr = ctx.learning_rate
+            self._update(total, course.optimizer)
             outcome.steps, outcome.losses = outcome.steps + 1, {**parts, "lambda": ctx.lambda_ockham}
             outcome.history.append(parts["task"])
-            strength = self._next_lambda(strength, parts["kl"])
-            if outcome.steps == limit:
-                known = self.probabilities(lesson.forms)
-        outcome.p_after, outcome.units = min(known, default=1.0), self.ledger.units - spent
-        return outcome
+            course.strength = self._next_lambda(course.strength, parts["kl"])
+        return ctx.updated
 
     @contextmanager
     def _dropout(self, rng: random.Random) -> Iterator[None]:
@@ -274,6 +253,10 @@ class Learner:
         elif kl < dynamic.low_share * dynamic.target:
             strength /= dynamic.factor
         return min(max(strength, limits.min_kl), limits.max_kl)
+
+
+def _least(probabilities: Iterable[float]) -> float:
+    return min(probabilities, default=1.0)
 
 
 def _answer_losses(losses: Tensor, examples: Sequence[Example]) -> list[float]:

@@ -20,7 +20,8 @@ from .fact_memory import StoredFact
 from .facts import FactInfo, Form
 from .forms import forms_of
 from .knowledge import Knowledge
-from .learning import Learner, Lesson, Outcome
+from .learning import Learner
+from .lessons import Lesson, Outcome
 from .metrics import Probe
 from .siblings import Others, siblings
 from .turn import Turn
