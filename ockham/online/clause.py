@@ -23,6 +23,7 @@ PARTICLE_VALUE = re.compile(
     rf"|(?:(?!(?:the|a|an|my|your|his|her|our|their|no|\d\S*)\b)[a-z-]+ ){{0,2}}?"
     rf"(?:{'|'.join(sorted(PREPOSITIONS))})) (?P<value>\S.*)"
 )
+NAMED_THING = re.compile(r"an? (?P<thing>[\w -]+?) (?:called|named) (?P<name>\S.*)")
 PLACE_PREPOSITIONS = word_set("in at on near under over behind beside between above below inside outside by opposite")
 PLACE_VERBS = word_set(
     """live work stay stand lie sit grow study sleep grow hide train shop teach play swim meet buy park keep happen begin start"""
@@ -92,6 +93,10 @@ class Clause:
         base, auxiliary = analyse(self.verb, self.subject)
         return _join(wh, auxiliary, subject, base, rest)
 
+    def polar(self) -> str:
+        """The question whether it is so: "does Anna live in Oslo"."""
+        return self.asked("", f"{self.particle} {phrases.lowered(self.value)}".strip())
+
     def told(self, wh: str, particle: str | None = None) -> str:
         """The same as part of another sentence: "where Anna lives"."""
         return _join(wh, phrases.lowered(self.subject), self.verb, self.particle if particle is None else particle)
@@ -119,6 +124,23 @@ class Clause:
 def clause_of(info: FactInfo) -> Clause:
     """The clause of a fact."""
     return Clause(info.subject, info.verb, info.particle, info.value)
+
+
+def implied(c: Clause) -> list[Clause]:
+    """What the clause says, too, with the same value: "I have a cat called Rex" says that my cat is called Rex, "I am Ada" that my
+    name is Ada, "Mira's car's colour is red" that her car is red, "my wife Sofia is a nurse" that my wife is one, and Sofia.
+    """
+    if (found := NAMED_THING.fullmatch(c.value)) and c.base == "have":
+        return [Clause(f"{phrases.possessive(c.subject)} {found['thing']}", "is", "called", found["name"])]
+    if found := re.fullmatch(r"(?P<kin>(?:my|our) (?P<noun>[\w-]+)) (?P<name>(?-i:[^\W\d_a-z]).*)", c.subject, re.IGNORECASE):
+        return [Clause(found[part], c.verb, c.particle, c.value) for part in ("kin", "name")] if "'" not in c.subject else []
+    if not c.is_copula or c.particle:
+        return []
+    if c.subject == "I" and phrases.names_in(c.value) == [c.value]:
+        return [Clause("my name", "is", "", c.value)]
+    of_subject = phrases.owned(c.subject)
+    is_colour = of_subject is not None and of_subject[1] in ("colour", "color") and of_subject[0] != "I"
+    return [Clause(of_subject[0], "is", "", c.value)] if of_subject and is_colour else []
 
 
 def split_value(verb: str, rest: str) -> tuple[str, str]:

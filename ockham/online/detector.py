@@ -11,10 +11,10 @@ from typing import Any
 from ..errors import ConfigError
 from ..typed import from_mapping
 from . import phrases
-from .clause import split_value
+from .clause import PARTICIPLES, split_value
 from .config import FactDetectionSettings, FactPattern
 from .facts import FactInfo
-from .verbs import BE, MODALS, analyse
+from .verbs import BE, MODALS, analyse, is_verb_of
 
 MAX_SENTENCE_CHARS = 300  # a longer one is not searched; bounds the time that a pattern's backtracking takes
 MAX_SENTENCES = 100  # a message is read so far; a longer one is a document, not something said
@@ -23,16 +23,18 @@ SENTENCE_END = re.compile(
     r"(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bSt)(?<!\bProf)(?<!\b[A-Z])[.!?]+[\"')\]”’]*(?=\s|$)|[;\n]+"
 )
 AS_TOLD = "as told"  # pattern and relation of a statement that no pattern fits
-# Where a second clause with a subject of its own begins.
-NEXT_CLAUSE = re.compile(
-    r",? (?:and|but|so|because) "
-    r"(?=(?:I|he|she|it|they|we)\b(?! and\b)|(?:my|our|his|her|their) \w+ (?:is|are|was|has|lives|works|likes)\b)"
-)
+# Where a second clause may begin: it does where something is told on both sides.
+NEXT_CLAUSE = re.compile(r",? (?:and|but|so|because) ")
+PRONOUN = re.compile(r"(?:he|she|it|they|his|her|its|their)\b", re.IGNORECASE)
+# A clause with a subject of its own; what else follows "and" may have the same subject as what is before it, and begins with a verb.
+OWN_SUBJECT = re.compile(r"(?:I|he|she|it|they|we|the|an?|my|our|his|her|their)\b|(?-i:[^\W\d_a-z])", re.IGNORECASE)
 CONTRACTIONS = (
     (re.compile(r"^I['’]?m(?= )", re.IGNORECASE), "I am"),
     (re.compile(r"^we['’]re(?= )", re.IGNORECASE), "we are"),
     (re.compile(r"^(I|we)['’]ve(?= )", re.IGNORECASE), r"\1 have"),
+    (re.compile(r"^((?:\w+ ){1,3}?ha(?:ve|s)) got(?= )", re.IGNORECASE), r"\1"),
     (re.compile(r"^((?:my|our|your|the) \w+)['’]s (?=(?:called|named)\b|(?-i:[A-Z])\S*$)", re.IGNORECASE), r"\1 is "),
+    (re.compile(r"^((?:my|our|your) (?:\w+ )?name)['’]s (?=\w+$)", re.IGNORECASE), r"\1 is "),
     (re.compile(r"^([A-Z]\w+)['’]s (?=(?:an?|my|the|in|from|called|named)\b)"), r"\1 is "),
 )
 TRIMMED = " \t\r\n.,!;:"
@@ -90,11 +92,25 @@ class FactDetector:
                 yield from self._of_sentence(self._without_lead_in(said))
 
     def _of_sentence(self, said: str) -> Iterator[FactInfo]:
-        if (cut := NEXT_CLAUSE.search(said)) and (first := self._of_clause(said[: cut.start()])):
-            yield first
-            yield from self._of_sentence(said[cut.end() :])
-        elif info := self._of_clause(said):
+        for cut in NEXT_CLAUSE.finditer(said):
+            if (first := self._of_clause(said[: cut.start()])) and (rest := self._next(first, said[cut.end() :])):
+                yield first
+                yield from self._of_sentence(rest)
+                return
+        if info := self._of_clause(said):
             yield info
+
+    def _next(self, first: FactInfo, rest: str) -> str:
+        """What follows a clause and its "and", as a clause of its own with `first`'s subject where it begins with a verb; or ""."""
+        if pronoun := PRONOUN.match(rest):  # told of the same as the clause before, if that leaves no doubt
+            is_same = pronoun[0].lower() in ("he", "she", "it") and _is_the_only_one(first)
+            return first.subject + rest[pronoun.end() :] if is_same else rest
+        if OWN_SUBJECT.match(rest):
+            return rest if next(self._of_sentence(rest), None) else ""
+        verb, _, more = rest.partition(" ")
+        whole = f"{first.subject} {rest}"
+        is_verb = verb in BE or (is_verb_of(verb, first.subject) and more and first.particle != "to")
+        return whole if is_verb and next(self._of_sentence(whole), None) else ""
 
     def _of_clause(self, said: str) -> FactInfo | None:
         plain = _written_out(" ".join(said.split()).strip(TRIMMED))
@@ -146,6 +162,13 @@ class FactDetector:
                 if match := lead_in.match(rest):
                     rest = rest[match.end() :].lstrip()
         return rest
+
+
+def _is_the_only_one(info: FactInfo) -> bool:
+    """Whether he, she or it, said after the fact, can only mean its subject: one, not the user, and no other name beside it."""
+    subject = info.subject.lower()
+    is_one = subject not in phrases.OBJECTS and " and " not in subject and info.verb.lower() not in ("are", "were")
+    return is_one and (info.particle in PARTICIPLES or not phrases.names_in(info.value))
 
 
 def _sentences(text: str) -> Iterator[str]:

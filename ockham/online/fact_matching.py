@@ -46,7 +46,7 @@ def property_of(info: FactInfo) -> tuple[str, str, str] | None:
 
 
 def _key(owner: str, thing: str) -> tuple[str, str]:
-    return phrases.undetermined(owner).casefold(), thing.casefold()
+    return phrases.without_article(owner).casefold(), thing.casefold()
 
 
 def functional_relations(patterns: Iterable[Mapping[str, Any]]) -> frozenset[str]:

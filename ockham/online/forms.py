@@ -93,7 +93,9 @@ def slot(info: FactInfo) -> tuple[str, str] | None:
 
     "Blim is the capital of Zorland" and "Zorland's capital is Grum" share ("zorland", "capital").
     """
-    subject = re.sub(r"^(?:the|an?) ", "", info.subject.casefold())
+    subject = phrases.without_article(info.subject).casefold()
+    if info.relation == "is_colour":
+        return (subject, "colour")
     plain = (subject, info.relation)
     if info.verb.lower() not in ("is", "are", "am"):
         return plain if info.exclusive else None
@@ -102,10 +104,10 @@ def slot(info: FactInfo) -> tuple[str, str] | None:
     if info.particle or info.relation in ("is_a", "is_colour", "is_at"):
         return plain if info.exclusive else None
     if parts := phrases.owned(info.subject):
-        return (phrases.undetermined(parts[0]).casefold(), parts[1].casefold())
+        return (phrases.without_article(parts[0]).casefold(), parts[1].casefold())
     parts = phrases.owned(info.value)
     if parts and (phrases.head(parts[1]) in SINGLE or parts[1].lower().startswith(("favourite ", "favorite "))):
-        return (phrases.undetermined(parts[0]).casefold(), parts[1].casefold())
+        return (phrases.without_article(parts[0]).casefold(), parts[1].casefold())
     return plain if info.exclusive and not parts else None
 
 

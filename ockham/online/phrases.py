@@ -65,6 +65,11 @@ def undetermined(phrase: str) -> str:
     return rest if rest and first.lower() in DETERMINERS else phrase
 
 
+def without_article(phrase: str) -> str:
+    """`phrase` without an article; whose it is stays: "The shop" → "shop", "my cat" → "my cat"."""
+    return re.sub(r"^(?:the|an?) ", "", phrase, flags=re.IGNORECASE)
+
+
 def head(phrase: str) -> str:
     """The word that says what it is, lower-cased and singular: "the owner of Tesla" → "owner", "my best friends" → "friend"."""
     words = re.split(r" (?:of|in|at|from|to|with|for|on) ", undetermined(phrase))[0].lower().split()

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from . import phrases
-from .clause import Clause, clause_of, gaps
+from .clause import Clause, clause_of, gaps, implied
 from .facts import FactInfo
 from .rephrasing import be, by_kind, done_by, is_attribute, rephrased
 from .synonyms import ASKS_SUBJECT, ASKS_VALUE
@@ -61,12 +61,13 @@ def _direct(c: Clause) -> list[Wording]:
         held += [frame.format(way) for frame in PHRASE_FRAMES for way in ways]
     wh, particle = gaps(c)[0]
     told = c.told(wh, particle)
-    texts.append(FRAMES[0].format(told))
+    texts += [FRAMES[0].format(told), _question(c.polar())]
     texts += [_question(text) for text in (*by_kind(c), *rephrased(c, ASKS_VALUE))]
     held += [frame.format(told) for frame in FRAMES]
     held += [_question(re.sub(r"^(what|who|where) is\b", r"\1's", text, flags=re.IGNORECASE).rstrip("?.")) for text in texts[:1]]
     found = [Wording(text, "direct", c.value, is_held) for group, is_held in ((texts, False), (held, True)) for text in group]
-    return _of_tail(c) + found
+    also = [Wording(_question(i.asked(*gap)), "direct", i.value) for i in implied(c) for gap in gaps(i)[:1]]
+    return _of_tail(c) + found[:1] + also + found[1:]
 
 
 def _of_tail(c: Clause) -> list[Wording]:

@@ -74,6 +74,14 @@ def analyse(verb: str, subject: str) -> tuple[str, str]:
     return word, "do"
 
 
+def is_verb_of(word: str, subject: str) -> bool:
+    """Whether `word` is a known verb in a form that `subject` takes: plays of Nia, play of I, drove of both."""
+    base, auxiliary = analyse(word, subject)
+    if base not in BASES:
+        return False
+    return auxiliary == "did" or auxiliary == ("do" if subject.lower() in PLURAL_SUBJECTS else "does")
+
+
 def third_person(base: str) -> str:
     """The form after he: own → owns, study → studies, teach → teaches, have → has."""
     known = {base_: third for third, base_ in THIRD.items()} | {"be": "is"}
