@@ -99,8 +99,24 @@ def test_learning_goes_through_the_rack_and_the_ledger(chat, monkeypatch):
     monkeypatch.setattr(PluginHost, "process_batch_start", watched)
     told = record(chat.take("Tom is my friend."))
     assert [updated for _, updated in seen] == [True] * told["steps"]
-    assert told["units"] > 0
-    assert told["units"] == pytest.approx(chat.learner.ledger.units, rel=0.5)
+    assert told["units"] > 3 * told["steps"]
+
+
+@pytest.mark.parametrize("more", [(), ("training.loss.kl_on=fact",), ("anchors.siblings=0",)])
+def test_every_forward_of_the_model_is_in_the_ledger_the_bases_too(base, monkeypatch, more):
+    chat, calls = trainer(base, *more), []
+    for name in ("logits", "generate"):
+        original = getattr(chat.base, name)
+        monkeypatch.setattr(chat.base, name, lambda *given, original=original: (calls.append(1), original(*given))[1])
+    told = record(chat.take("Tom is my friend.", with_reply=False))
+    assert (chat.learner.ledger.forwards, chat.learner.ledger.backwards) == (len(calls), told["steps"])
+
+
+def test_a_lessons_units_do_not_depend_on_what_was_measured_before_it(base):
+    fresh, measured = trainer(base), trainer(base)
+    measured.teacher.anchor_kl()
+    units = [record(chat.take("Tom is my friend."))["units"] for chat in (fresh, measured)]
+    assert units[0] == units[1] < fresh.learner.ledger.units
 
 
 def test_a_rack_that_is_closed_learns_nothing(chat, monkeypatch):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..ledger import Ledger
 from .adapter import Adapter
 from .bases import Base
 from .config import AnchorSettings, GenerationSettings
@@ -29,10 +30,13 @@ class Reference:
 
 
 class Anchors:
-    """Replies of the base alone, made once for each prompt: greedy, with the adapter out of the way."""
+    """Replies of the base alone, made once for each prompt: greedy, with the adapter out of the way.
 
-    def __init__(self, base: Base, adapter: Adapter, settings: GenerationSettings):
-        self.base, self.adapter, self.settings = base, adapter, settings
+    The base's forwards are charged to the ledger; a reply that is made is one, as each of its tokens is read once.
+    """
+
+    def __init__(self, base: Base, adapter: Adapter, settings: GenerationSettings, ledger: Ledger):
+        self.base, self.adapter, self.settings, self.ledger = base, adapter, settings, ledger
         self.known: dict[str, Reference] = {}
 
     def reference(self, prompt: str) -> Reference:
@@ -44,6 +48,12 @@ class Anchors:
     def references(self, prompts: Iterable[str]) -> list[Reference]:
         """Of each prompt."""
         return [self.reference(prompt) for prompt in prompts]
+
+    def prepare(self, prompts: Iterable[str]) -> None:
+        """Makes what is made once for all lessons, so that none is charged with it: a lesson's units are its own."""
+        references = self.references(prompts)
+        if self.base.vocab_size <= KEEPABLE_VOCABULARY:
+            self.log_probs(references)
 
     def draw(self, siblings: Sequence[Reference], settings: AnchorSettings, rng: random.Random) -> list[Reference]:
         """Those of one step, without replacement: the siblings' share of them where there are so many, the rest prompts."""
@@ -65,6 +75,7 @@ class Anchors:
         if self.base.vocab_size <= KEEPABLE_VOCABULARY:
             with self.adapter.disabled():
                 log_probs = self.base.logits(self.adapter.model, found).log_softmax(-1)
+            self.ledger.forward()
             for reference, part in zip(found, log_probs.split([len(r.ids) - r.start for r in found]), strict=True):
                 reference.log_probs = part
         return found
@@ -82,6 +93,7 @@ class Anchors:
         with self.adapter.disabled():
             for reference in references:
                 found.append(self.base.logits(self.adapter.model, [reference]).log_softmax(-1))
+        self.ledger.forward(len(references))
         if self.base.vocab_size <= KEEPABLE_VOCABULARY:
             for reference, log_probs in zip(references, found, strict=True):
                 reference.log_probs = log_probs
@@ -91,6 +103,7 @@ class Anchors:
         tokens = self.base.encode(self.settings.asked(prompt))
         with self.adapter.disabled():
             reply = self.base.generate(self.adapter.model, tokens, self.settings.max_new_tokens, self.settings.stop)
+        self.ledger.forward()
         return self._of(prompt, reply.strip())
 
     def _of(self, prompt: str, reply: str) -> Reference:

@@ -1,7 +1,7 @@
 """How one message changes the adapter: task loss on its training pairs and on old ones, KL to the base on anchor prompts.
 
 Every step goes through a rack, as in training: the surprise gate closes once the pairs are known, and the plugins may change
-this step's learning rate and λ. What the adapter's own forwards and backwards spent is in the ledger.
+this step's learning rate and λ. What learning and measuring spent, the base's forwards on anchors too, is in the ledger.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ KEPT_EXAMPLES = 10_000  # pairs in tokens; a few MB
 class Learner:
     """Changes the adapter, and nothing else does. Deterministic: a lesson depends on the adapter and on its `rng` alone."""
 
-    def __init__(self, base: Base, adapter: Adapter, config: OnlineConfig, anchors: Anchors):
-        self.base, self.adapter, self.config, self.anchors = base, adapter, config, anchors
+    def __init__(self, base: Base, adapter: Adapter, config: OnlineConfig):
+        self.base, self.adapter, self.config = base, adapter, config
         self.weighter = ImportanceWeighter(config.importance_weighting)
         self.ledger = Ledger()
+        self.anchors = Anchors(base, adapter, config.generation, self.ledger)
         self._examples: dict[tuple[Form, tuple[str, ...]], Example] = {}
 
     # measure ----------------------------------------------------------------------------------------------------------
@@ -102,6 +103,7 @@ class Learner:
         Each step takes the least known forms. The task loss that the gate judges is −ln p(answer) of the least known of them, so
         it closes at −ln(target); then all forms are measured anew, and those that are not known yet come next.
         """
+        self.anchors.prepare(self.config.anchors.prompts)
         spent, course, outcome = self.ledger.units, self._begin(lesson, rng), Outcome()
         known = self.probabilities(lesson.forms)
         outcome.p_before = _least(known)

@@ -49,7 +49,7 @@ class Outcome:
     p_after: float = 0.0
     losses: dict[str, float] = field(default_factory=dict)  # of the last step: total, task, kl, λ
     history: list[float] = field(default_factory=list)  # task loss of each step
-    units: float = 0.0  # compute units
+    units: float = 0.0  # compute units, the anchors' among them but for what is made once for all lessons
 
 
 @dataclass(kw_only=True)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..plugins.gate import SKIPPED
 from .adapter import Adapter
-from .anchors import Anchors
 from .bases import Base
 from .commit import CommitGate
 from .config import OnlineConfig
@@ -36,7 +35,7 @@ class Teacher:
 
     def __init__(self, base: Base, adapter: Adapter, config: OnlineConfig, known: Knowledge, detector: FactDetector):
         self.base, self.adapter, self.config, self.known, self.detector = base, adapter, config, known, detector
-        self.learner = Learner(base, adapter, config, Anchors(base, adapter, config.generation))
+        self.learner = Learner(base, adapter, config)
         self.commit = CommitGate(config.commit)
         self.others = Others.of(config.anchors)
         self._infos: dict[str, FactInfo] = {}
