@@ -1,6 +1,7 @@
 """Quick settings, trainers and sessions on tiny bases, for the tests of ockham chat."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -24,6 +25,8 @@ QUICK = (
     'anchors.prompts=["Hello.", "Who is Alan?"]',
     "generation.max_new_tokens=8",
 )
+
+SHORT = "fact_memory.replay_interval=3"
 
 
 def lively(folder):
@@ -51,6 +54,20 @@ def trainer(base, *more):
 
 def session(folder, base, *more, asked_for=None, **options):
     return Session(Path(folder), settings(base, *more), load, base=asked_for, **options)
+
+
+@contextmanager
+def sessions(folder, base):
+    """A function that opens a session in a folder of this name; all are closed in the end."""
+    opened = []
+
+    def make(name="chat", *more, **options):
+        opened.append(session(folder / name, base, *more, **options))
+        return opened[-1]
+
+    yield make
+    for chat in opened:
+        chat.store.close()
 
 
 def sha(chat):

@@ -10,9 +10,7 @@ from online_bases import PlainRow, tiny_ours
 from online_chats import lively, load, settings, sha, tell, trainer
 
 from ockham.errors import ConfigError
-from ockham.memory import REJECTED_COMPLEXITY, REJECTED_QUALITY
-from ockham.online.chat_lines import told_lines
-from ockham.online.learning import Learner
+from ockham.memory import REJECTED_COMPLEXITY
 from ockham.plugins.gate import SKIPPED
 
 LEARNS = (
@@ -244,72 +242,6 @@ def test_weights_with_small_gradients_hardly_move_under_a_large_eps(base):
     assert moved[1] < 0.1 * moved[0]
 
 
-# ---- the gate
-
-
-def test_an_update_over_the_budget_is_halved_and_halved_again(base, monkeypatch):
-    chat = trainer(base, "commit.kl_budget=0.1")
-    before = chat.adapter.state()
-    costs = iter([0.5, 0.2, 0.05])
-    monkeypatch.setattr(Learner, "kl", lambda self, prompts: next(costs))
-    told = record(chat.take("Tom is my friend."))
-    assert (told["scale"], told["accepted"], told["kl"]) == (0.25, True, 0.05)
-    after = chat.adapter.state()
-    monkeypatch.undo()
-    whole = trainer(base)
-    whole.take("Tom is my friend.")
-    for name, tensor in whole.adapter.state().items():
-        torch.testing.assert_close(after[name] - before[name], 0.25 * (tensor - before[name]), atol=1e-7, rtol=1e-3)
-
-
-def test_an_update_that_stays_over_the_budget_is_taken_back_byte_for_byte(base):
-    chat = trainer(base, "commit.kl_budget=1e-9")
-    before, known = sha(chat), chat.known.state_dict()
-    turn = chat.take("Tom is my friend.")
-    assert (record(turn)["reason_code"], record(turn)["accepted"], record(turn)["id"]) == (REJECTED_COMPLEXITY, False, "")
-    assert (sha(chat), turn.changed, chat.memory.facts) == (before, False, [])
-    assert chat.known.state_dict() == known | {"clock": 1, "memory": known["memory"] | {"turn": 1}}
-    with pytest.raises(ConfigError, match="nothing to undo"):
-        chat.take("/undo")
-
-
-def test_a_fact_that_is_not_learned_well_enough_is_taken_back(base):
-    chat = trainer(base, "commit.min_prob=0.5")
-    before = sha(chat)
-    assert record(chat.take("Tom is my friend."))["reason_code"] == REJECTED_QUALITY
-    assert sha(chat) == before
-
-
-def test_of_a_fact_that_is_taken_back_the_figures_are_those_after_it(base):
-    chat = trainer(base, "commit.min_prob=0.5")
-    turn = chat.take("Tom is my friend.")
-    told = record(turn)
-    forms = chat.teacher.forms(chat.teacher.info("Tom is my friend."))
-    assert told["p_reached"] > told["p_after"] == told["p_before"] == chat.learner.least_probability(forms)
-    assert (told["kl"], told["kl_cost"], turn.losses) == (0.0, 0.0, {})
-    line = told_lines({**told, "p_reached": 0.31, "p_after": 0.02})
-    assert "all is as before (p 0.31 after 2 steps, taken back to 0.02; REJECTED_QUALITY)" in line
-
-
-def test_a_fact_that_is_taken_back_leaves_the_turn_the_losses_of_the_one_before_it(base, monkeypatch):
-    chat, alone = trainer(base), trainer(base)
-    answers = iter([(True, "ACCEPTED_FIRST_VALID"), (False, REJECTED_QUALITY)])
-    monkeypatch.setattr(chat.teacher.commit.memory, "should_accept_update", lambda ctx, state: next(answers))
-    turn = chat.take("Tom is my friend. Anna lives in Oslo.")
-    assert [told["accepted"] for told in turn.facts] == [True, False]
-    assert turn.losses == alone.take("Tom is my friend.").losses
-
-
-def test_a_contradiction_that_is_taken_back_leaves_the_old_fact(base, monkeypatch):
-    chat = trainer(base)
-    chat.take("Anna lives in Oslo.")
-    before, known = sha(chat), chat.memory.get("f1")
-    monkeypatch.setattr(chat.teacher.commit.memory, "should_accept_update", lambda ctx, state: (False, REJECTED_QUALITY))
-    chat.take("Anna lives in Rome.")
-    assert sha(chat) == before
-    assert chat.memory.get("f1").value == known.value == "Oslo"
-
-
 # ---- what waits
 
 
@@ -445,117 +377,6 @@ def test_with_the_subject_gate_other_prompts_are_the_bases_bit_for_bit(taught, l
         said = bare.generate(bare.model, ids, 24, ("\n",)).strip()
         assert chat.take(text).reply == said
     assert chat.mentions("Where is ANNA today?")
-
-
-# ---- taking back and telling again
-
-
-def test_undo_is_byte_exact_and_goes_back_fact_by_fact(chat):
-    hashes = [sha(chat)]
-    for text in ("Tom is my friend.", "Anna lives in Oslo.", "Carlos likes tea."):
-        tell(chat, text, "Hello.")
-        hashes.append(sha(chat))
-    for expected in reversed(hashes[:-1]):
-        assert chat.take("/undo").changed
-        assert sha(chat) == expected
-    with pytest.raises(ConfigError, match="nothing to undo"):
-        chat.take("/undo")
-    assert chat.memory.next_id == "f4"
-
-
-def test_undo_on_a_replay_turn_is_byte_exact_too(base):
-    chat = trainer(base, "fact_memory.replay_interval=3")
-    chat.take("Tom is my friend.")
-    before = sha(chat)
-    tell(chat, "Anna lives in Oslo.", "/undo")
-    assert (chat.known.clock, sha(chat)) == (3, before)
-
-
-def test_what_waits_survives_an_undo(chat):
-    tell(chat, "Tom is my friend.", "My email is bob@x.org.", "/undo")
-    assert list(chat.known.pending) == ["f2"]
-    assert record(chat.take("/confirm"))["id"] == "f2"
-
-
-TOLD = ("Tom is my friend.", "Hello.", "Anna lives in Oslo.", "Santhosh owns Tesla.", "Anna lives in Rome.")
-
-
-@pytest.mark.parametrize("gone", [0, 3])
-def test_rebuilding_without_a_fact_is_never_having_been_told_it(base, gone):
-    chat = trainer(base, "fact_memory.replay_interval=2")
-    told = {text: chat.take(text) for text in TOLD}
-    before = sha(chat)
-    assert chat.rebuild({told[TOLD[gone]].facts[0]["id"]}) == []
-    never = trainer(base, "fact_memory.replay_interval=2")
-    tell(never, *TOLD[:gone], *TOLD[gone + 1 :])
-    assert sha(chat) == sha(never) != before
-    assert chat.known.clock == never.known.clock
-    tell(chat, "Carlos likes tea.")
-    tell(never, "Carlos likes tea.")
-    assert sha(chat) == sha(never)
-    with pytest.raises(ConfigError, match="nothing to undo"):
-        [chat.take("/undo") for _ in range(2)]
-
-
-def test_rebuilding_without_a_confirmed_fact_drops_both_of_its_messages(base):
-    chat, never = (trainer(base, "fact_memory.replay_interval=3") for _ in range(2))
-    tell(chat, "Tom is my friend.", "My email is bob@x.org.", "/confirm", "Anna lives in Oslo.")
-    chat.rebuild({"f2"})
-    tell(never, "Tom is my friend.", "Anna lives in Oslo.")
-    assert (sha(chat), chat.known.clock) == (sha(never), never.known.clock)
-
-
-def test_rebuilding_after_an_undo_is_the_chat_without_the_fact(base):
-    chat, never = (trainer(base, "fact_memory.replay_interval=2") for _ in range(2))
-    told = ("Tom is my friend.", "Anna lives in Oslo.", "Hello.", "/undo", "Carlos likes tea.", "Hello.")
-    tell(chat, *told[:4], "Santhosh owns Tesla.", *told[4:])
-    chat.rebuild({"f3"})
-    tell(never, *told)
-    assert sha(chat) == sha(never)
-
-
-def test_a_fact_that_is_not_learned_again_waits(base):
-    chat = trainer(base)
-    tell(chat, "Tom is my friend.", "Anna lives in Oslo.", "Carlos likes tea.")
-    answers = iter([(False, REJECTED_QUALITY), (True, "ACCEPTED_FIRST_VALID")])
-    chat.teacher.commit.memory.should_accept_update = lambda ctx, state: next(answers)
-    assert chat.rebuild({"f1"}) == ["f2"]
-    assert (chat.known.pending["f2"]["risks"], list(chat.known.records)) == (["REBUILT"], ["f3"])
-
-
-def test_the_same_messages_give_the_same_bytes(base):
-    hashes = set()
-    for _ in range(2):
-        chat = trainer(base)
-        tell(chat, *TOLD)
-        hashes.add(sha(chat))
-    assert len(hashes) == 1
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-@pytest.mark.parametrize("step", [1, 4])
-def test_a_message_that_breaks_off_leaves_everything_as_before(base, monkeypatch, error, step):
-    chat = trainer(base, "fact_memory.replay_interval=2")
-    tell(chat, "Tom is my friend.")
-    place, weights = chat.place(), sha(chat)
-    done, original = [], Learner._update
-
-    def broken(self, *args):
-        done.append(1)
-        original(self, *args)
-        if len(done) == step:
-            raise error
-
-    monkeypatch.setattr(Learner, "_update", broken)
-    with pytest.raises(error):
-        chat.take("Anna lives in Oslo. Santhosh owns Tesla.")
-    monkeypatch.undo()
-    assert sha(chat) == weights
-    assert (chat.known.state_dict(), chat.metrics.state_dict()) == place[1:3]
-    other = trainer(base, "fact_memory.replay_interval=2")
-    tell(chat, "Anna lives in Oslo.")
-    tell(other, "Tom is my friend.", "Anna lives in Oslo.")
-    assert sha(chat) == sha(other)
 
 
 # ---- metrics
