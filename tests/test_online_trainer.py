@@ -357,8 +357,13 @@ def test_forgetting_the_texts_leaves_no_question_like_a_facts_in_memory(base):
     chat = trainer(base, "anchors.siblings=4")
     chat.take("My divorce lawyer is Bruno.")
     assert set(chat.learner.anchors.known) <= set(chat.config.anchors.prompts)  # siblings are for their lesson
+
+    def held():
+        return chat.learner._examples, chat.teacher._forms, chat.teacher._infos, chat.base._upper._kept
+
+    assert all(held())
     chat.teacher.forget_texts()
-    assert not any((chat.learner._examples, chat.teacher._forms, chat.teacher._infos, chat.base._upper._kept))
+    assert not any(held())
 
 
 # ---- the subject gate
