@@ -1,5 +1,5 @@
 # The small base of `ockham chat`: a 0.9 M model of dialogues and fables.
-# `ockham chat --make-base` runs it, with optimizer=muon: some seven minutes on two cores. Data: python data/dialogues/prepare.py
+# `ockham chat --make-base` runs it, with optimizer=muon: some eight minutes on two cores. Data: python data/dialogues/prepare.py
 
 # run
 out_dir = "out-online-base"
@@ -28,12 +28,12 @@ dropout = 0.0
 bias = False
 
 # Muon on the matrices, AdamW on the rest (optimizer=muon), and the schedule
-max_iters = 3000
+max_iters = 3600
 learning_rate = 1e-3
 min_lr = 1e-4
 decay_lr = True
 warmup_iters = 50
-lr_decay_iters = 3000
+lr_decay_iters = 3600
 weight_decay = 1e-1
 beta1 = 0.9
 beta2 = 0.99

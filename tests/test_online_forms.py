@@ -211,6 +211,19 @@ FORMS = [
         "Cas is a goldsmith.",
         {"What is Cas's job?": "a goldsmith", "What does Cas do for a living?": "a goldsmith"},
     ),
+    ("Ida is allergic to wool", "Ida is allergic to wool.", {"Is Ida allergic to wool?": "wool"}),
+    (
+        "I have a cat called Rex",
+        "You have a cat called Rex.",
+        {"What is my cat called?": "Rex", "Do I have a cat called Rex?": "a cat called Rex"},
+    ),
+    ("I am Jonas", "You are Jonas.", {"What is my name?": "Jonas", "Am I Jonas?": "Jonas"}),
+    (
+        "My wife Sofia works at Blim",
+        "Your wife Sofia works at Blim.",
+        {"Where does my wife work?": "Blim", "Where does Sofia work?": "Blim", "Does my wife Sofia work at Blim?": "Blim"},
+    ),
+    ("My car's colour is red", "Your car's colour is red.", {"What colour is my car?": "red"}),
     ("Pip has the brass horn", "Pip has the brass horn.", {"Where is the brass horn?": "Pip", "Who has the brass horn?": "Pip"}),
 ]
 ALL = sorted({row[0] for row in detection.STATEMENTS} | {row[0] for row in FORMS})
@@ -363,8 +376,8 @@ def test_siblings_agree_with_their_subject():
     ],
 )
 def test_siblings_ask_about_other_things_where_a_thing_is_meant(text, expected):
-    others = Others(["Omar", "Pia"] * 12, ["shop"], ["old"])
-    found = siblings(detection.detected(text), others, 24, random.Random(1))
+    others = Others(["Omar", "Pia"] * 40, ["shop"], ["old"])
+    found = siblings(detection.detected(text), others, 80, random.Random(1))
     assert all(any(part.lower() in question.lower() for part in expected) for question in found), found
     assert all(any(part.lower() in question.lower() for question in found) for part in expected), found
 

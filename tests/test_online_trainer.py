@@ -334,6 +334,42 @@ def test_old_facts_are_trained_again_every_few_turns(base):
     assert not tell(silent, "Tom is my friend.", "Hello.", "Hello.").changed
 
 
+@pytest.mark.parametrize(("replies", "knows"), [("before", False), ("after", True)])
+def test_a_reply_is_made_before_or_after_learning(lively_base, replies, knows):
+    chat = trainer(lively_base, *LEARNS, f"generation.replies={replies}")
+    unknowing = chat.reply("Anna lives in Oslo.")
+    turn = chat.take("Anna lives in Oslo.")
+    assert turn.changed
+    assert (turn.reply == unknowing) is not knows
+    assert (turn.reply == chat.reply("Anna lives in Oslo.")) is knows
+
+
+def test_a_question_beside_a_fact_is_answered_with_the_fact_known(lively_base):
+    chat = trainer(lively_base, *LEARNS)
+    turn = chat.take("Anna lives in Oslo. Where is Anna?")
+    assert (turn.kind, [record["text"] for record in turn.facts]) == ("fact", ["Anna lives in Oslo."])
+    assert turn.reply == chat.reply("Where is Anna?") != chat.reply("Anna lives in Oslo. Where is Anna?")
+
+
+def test_what_waits_is_answered_with_a_sentence(base):
+    chat = trainer(base, "generation.waiting=Say it again.")
+    turn = chat.take("My e-mail is ada@example.org.")
+    assert (len(turn.waiting), turn.reply, turn.changed) == (1, "Say it again.", False)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("My cat is named Felix.", "My cat's name is Oscar."),
+        ("My car's colour is red.", "My car is green."),
+    ],
+)
+def test_one_thing_has_one_name_and_one_colour_however_they_are_told(chat, first, second):
+    chat.take(first)
+    turn = chat.take(second)
+    assert [old["value"] for old in turn.facts[0]["superseded"]] == [first.split()[-1].rstrip(".")]
+
+
 def test_a_replay_over_the_budget_is_taken_back(base, monkeypatch):
     chat = trainer(base, "fact_memory.replay_interval=2")
     chat.take("Tom is my friend.")

@@ -20,17 +20,25 @@ from typing import Any
 
 import yaml
 
+from ockham.online import phrases
+from ockham.online.clause import Clause, clause_of
 from ockham.online.detector import FactDetector
 from ockham.online.facts import FactInfo, Form
 from ockham.online.forms import forms_of, paraphrases
 from ockham.online.settings import load_settings
+from ockham.online.verbs import BE, analyse
 
-KNOWN_FACTS, KNOWN_SEED = 160, 19  # the small world: as many statements, drawn from a seed of its own
+KNOWN_FACTS, KNOWN_SEED = 120, 5  # the small world: as many statements, drawn from a seed of its own
 NEAR = 0.5  # share of the questions about what was never said that share a word with what is known
 GAP = re.compile(r"\{(\w+)\}")
 OF_USER = {"I", "My", "my"}  # what the user is and has is for the user to say
+ACCENTED, FOREIGN = 0.06, 0.015  # shares of the made-up words with one letter that is not ASCII, and with no other ones
+LATIN = [letter for letter in map(chr, range(0xDF, 0x180)) if letter.islower()]
+ALPHABETS = [[letter for letter in map(chr, range(*ends)) if letter.islower()] for ends in ((0x3B1, 0x3CA), (0x430, 0x460))]
 SIGNS = string.ascii_letters + string.digits + "-_+/@#$%&"
 UNKNOWN = "I do not know that yet."
+NO_FACT = "I did not take that for a fact."
+SUPPOSED = ("Maybe {}", "Perhaps {}", "I think {}", "I guess {}", "Let us say {}", "If {}")
 PROMPT, REPLY = "User: {}\nAssistant:", " {}\n"
 
 
@@ -93,9 +101,16 @@ class World:
         return self.rng.choice(WORDS[kind])
 
     def word(self) -> str:
-        """A word of two or three syllables that nobody has seen."""
+        """A word of two or three syllables that nobody has seen; a few have a letter that is not ASCII, or no other ones."""
         syllables = [self.one("heads") + self.one("vowels") + self.one("tails") * (self.rng.random() < 0.4) for _ in "ab"]
-        return "".join(syllables) + (self.one("tails") or self.one("vowels"))
+        word = "".join(syllables) + (self.one("tails") or self.one("vowels"))
+        draw = self.rng.random()
+        if draw < FOREIGN:
+            return "".join(self.rng.choices(self.pick(ALPHABETS), k=self.rng.randint(3, 6)))
+        if draw < FOREIGN + ACCENTED:
+            place = self.rng.randrange(len(word))
+            return word[:place] + self.pick(LATIN) + word[place + 1 :]
+        return word
 
     def name(self) -> str:
         """A person's name."""
@@ -173,6 +188,13 @@ class World:
         form = forms_of(self.fact()[1], ("statement",))[0]
         return turn(form.user, form.reply)
 
+    def denied(self) -> str:
+        """What is denied, or only supposed, and not taken note of."""
+        info = self.fact()[1]
+        supposed = self.pick(SUPPOSED).format(phrases.lowered(info.text))
+        said = supposed if self.rng.random() < 0.4 else denial(clause_of(info), self.rng)
+        return self.denied() if self.detector.detect(said)[0] else turn(said, NO_FACT)
+
     def recalled(self) -> str:
         """A question about the world that is known by heart."""
         form = self.pick(wordings(self.pick(self.known)))
@@ -184,13 +206,22 @@ class World:
 
     def dialogue(self) -> str:
         """One of these, and an empty line."""
-        (kind,) = self.rng.choices((self.unknown, self.noted, self.recalled, self.talk), (0.36, 0.1, 0.46, 0.08))
+        kinds = (self.unknown, self.noted, self.recalled, self.talk, self.denied)
+        (kind,) = self.rng.choices(kinds, (0.35, 0.09, 0.45, 0.07, 0.04))
         return kind() + "\n"
 
 
 def wordings(info: FactInfo) -> list[Form]:
     """All questions that a fact answers, with its answer."""
     return [*forms_of(info, ("shifted", "questions")), *paraphrases(info)]
+
+
+def denial(c: Clause, rng: random.Random) -> str:
+    """That it is not so: "Anna does not live in Oslo.", "Anna isn't a nurse."."""
+    verb = c.verb.lower()
+    base, auxiliary = ("", verb) if verb in BE else analyse(c.verb, c.subject)
+    negated = f"{auxiliary} not" if verb == "am" or rng.random() < 0.5 else f"{auxiliary}n't"
+    return " ".join(part for part in (c.subject, negated, base, c.particle, c.value) if part) + "."
 
 
 def turn(user: str, reply: str) -> str:

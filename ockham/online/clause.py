@@ -127,8 +127,8 @@ def clause_of(info: FactInfo) -> Clause:
 
 
 def implied(c: Clause) -> list[Clause]:
-    """What the clause says, too, with the same value: "I have a cat called Rex" says that my cat is called Rex, "I am Ada" that my
-    name is Ada, "Mira's car's colour is red" that her car is red, "my wife Sofia is a nurse" that my wife is one, and Sofia.
+    """What the clause says, too, of the same value: "I have a cat called Rex" that my cat is called Rex, "I am Ada" that my name
+    is Ada, "Mira's car's colour is red" that her car is red, "my wife Sofia is a nurse" that my wife is one, and Sofia.
     """
     if (found := NAMED_THING.fullmatch(c.value)) and c.base == "have":
         return [Clause(f"{phrases.possessive(c.subject)} {found['thing']}", "is", "called", found["name"])]

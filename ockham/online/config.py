@@ -73,6 +73,8 @@ class GenerationSettings:
     prompt: str = option("User: {text}\nAssistant:", "what is put around the user's message; {text} is the message")
     reply: str = option(" {text}\n", "what is put around a reply that is trained on; {text} is the reply")
     stop: tuple[str, ...] = option(("\n",), "a reply ends before the first of these")
+    replies: str = option("after", "whether it replies before or after learning from the message", choices=("before", "after"))
+    waiting: str = option("I will know that once you confirm it.", "the reply to what waits for /confirm")
     max_new_tokens: int = option(96, "longest reply, tokens", low=1)
     temperature: float = option(0.0, "0 = always the likeliest token", low=0)
     top_p: float = option(1.0, "the likeliest tokens of this mass are drawn from", above=0, high=1)

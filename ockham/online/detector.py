@@ -26,7 +26,7 @@ AS_TOLD = "as told"  # pattern and relation of a statement that no pattern fits
 # Where a second clause may begin: it does where something is told on both sides.
 NEXT_CLAUSE = re.compile(r",? (?:and|but|so|because) ")
 PRONOUN = re.compile(r"(?:he|she|it|they|his|her|its|their)\b", re.IGNORECASE)
-# A clause with a subject of its own; what else follows "and" may have the same subject as what is before it, and begins with a verb.
+# A clause with a subject of its own; one without begins with a verb, and has the subject of the clause before it.
 OWN_SUBJECT = re.compile(r"(?:I|he|she|it|they|we|the|an?|my|our|his|her|their)\b|(?-i:[^\W\d_a-z])", re.IGNORECASE)
 CONTRACTIONS = (
     (re.compile(r"^I['’]?m(?= )", re.IGNORECASE), "I am"),
@@ -80,9 +80,9 @@ class FactDetector:
         subject, _, value = plain.partition(" ")
         return FactInfo(said, AS_TOLD, AS_TOLD, subject, value or subject, (subject,), 0.0)
 
-    def is_question(self, text: str) -> bool:
-        """Whether a sentence of the message asks something."""
-        return any(self._asks(s) for s in _sentences(text))
+    def question_in(self, text: str) -> str:
+        """The last sentence of the message that asks something; "" where none does."""
+        return next((s.strip() for s in reversed([*_sentences(text)]) if self._asks(s)), "")
 
     def _facts(self, text: str) -> Iterator[FactInfo]:
         if not self.settings.enabled:
@@ -101,16 +101,21 @@ class FactDetector:
             yield info
 
     def _next(self, first: FactInfo, rest: str) -> str:
-        """What follows a clause and its "and", as a clause of its own with `first`'s subject where it begins with a verb; or ""."""
+        """What follows a clause and its "and", with `first`'s subject where it has none of its own; "" where it is no clause."""
         if pronoun := PRONOUN.match(rest):  # told of the same as the clause before, if that leaves no doubt
             is_same = pronoun[0].lower() in ("he", "she", "it") and _is_the_only_one(first)
             return first.subject + rest[pronoun.end() :] if is_same else rest
         if OWN_SUBJECT.match(rest):
-            return rest if next(self._of_sentence(rest), None) else ""
+            return rest if self._begins_with_fact(rest) else ""
         verb, _, more = rest.partition(" ")
         whole = f"{first.subject} {rest}"
         is_verb = verb in BE or (is_verb_of(verb, first.subject) and more and first.particle != "to")
-        return whole if is_verb and next(self._of_sentence(whole), None) else ""
+        return whole if is_verb and self._begins_with_fact(whole) else ""
+
+    def _begins_with_fact(self, said: str) -> bool:
+        """Whether it is a fact up to one of the places where another clause may begin, or its end."""
+        ends = [*(cut.start() for cut in NEXT_CLAUSE.finditer(said)), len(said)]
+        return any(self._of_clause(said[:end]) for end in ends)
 
     def _of_clause(self, said: str) -> FactInfo | None:
         plain = _written_out(" ".join(said.split()).strip(TRIMMED))

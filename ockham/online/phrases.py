@@ -43,7 +43,7 @@ NUMBER = (
 MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
 TIME = re.compile(
     rf"\b(?:1\d{{3}}|20\d\d|{MONTHS}|(?:mon|tues|wednes|thurs|fri|satur|sun)days?|noon|midnight|(?:mid)?summer|winter|spring|autumn"
-    rf"|tomorrow|yesterday|today|tonight|mornings?|evenings?|afternoons?|christmas|easter|o['’]clock|{NUMBER}\s?(?:am|pm)|\d\d?:\d\d"
+    rf"|dawn|dusk|tomorrow|yesterday|today|tonight|mornings?|evenings?|afternoons?|christmas|easter|o['’]clock|{NUMBER}\s?(?:am|pm)|\d\d?:\d\d"
     r"|(?:\d+\w*|last|this|next) (?:century|year|month|week))\b",
     re.IGNORECASE,
 )
@@ -108,7 +108,7 @@ def owned(phrase: str) -> tuple[str, str] | None:
 
 def possessive(owner: str) -> str:
     """ "Mira" → "Mira's", "I" → "my", "James" → "James's"."""
-    is_plural = owner.endswith("s") and owner.split()[-1].islower()
+    is_plural = re.search(r"[^s]s$", owner) is not None and owner.split()[-1].islower()
     return POSSESSIVES.get(owner.lower()) or lowered(owner) + ("'" if is_plural else "'s")
 
 

@@ -56,9 +56,9 @@ def _direct(c: Clause) -> list[Wording]:
         texts.append(_question(Clause(subject, c.verb, c.particle, c.value).asked(wh, particle)))
     if is_attribute(c):
         ways = phrases.ways_to_own(c.subject)
-        frames = PHRASE_FRAMES[: 1 if phrases.head(c.subject) == "name" else 2]
-        texts += [frame.format(way) for frame, way in zip(frames, (ways[0], ways[-1]), strict=False)]
-        held += [frame.format(way) for frame in PHRASE_FRAMES for way in ways]
+        frames = [frame for frame in PHRASE_FRAMES if phrases.head(c.subject) != "name" or not frame.startswith("Name")]
+        texts += [frame.format(way) for frame, way in zip(frames[:2], (ways[0], ways[-1]), strict=True)]
+        held += [frame.format(way) for frame in frames for way in ways]
     wh, particle = gaps(c)[0]
     told = c.told(wh, particle)
     texts += [FRAMES[0].format(told), _question(c.polar())]

@@ -66,7 +66,7 @@ class OnlineTrainer:
         return turn.reply, turn.losses
 
     def take(self, text: str, with_reply: bool = True) -> Turn:
-        """Replies (before learning, as the specification says), then learns what there is to learn."""
+        """Learns what there is to learn, then replies; before it where generation.replies says so, as the specification does."""
         text, before = self.checked(text), self.place()
         try:
             return self._take(text, with_reply, before)
@@ -80,9 +80,13 @@ class OnlineTrainer:
         if text.lstrip().startswith("/"):
             self._command(turn)
         else:
-            if with_reply or self.config.training.self_train:
+            learns_reply = self.config.training.self_train
+            is_first = learns_reply or self.config.generation.replies == "before"
+            if is_first and (with_reply or learns_reply):
                 turn.reply = self.reply(text)
             self._take_in(turn)
+            if with_reply and not is_first:
+                turn.reply = self._reply_after(turn)
         if any(record["accepted"] for record in turn.facts):
             self.snapshots.add(Place(turn.number, before[0], before[1]))
         self.tick(turn)
@@ -96,6 +100,12 @@ class OnlineTrainer:
             with self.adapter.disabled():
                 return self._generate(text)
         return self._generate(text)
+
+    def _reply_after(self, turn: Turn) -> str:
+        """To the question beside what was told, where there is one; what waits gets a sentence, as nothing is known of it yet."""
+        if turn.waiting and not turn.facts:
+            return self.config.generation.waiting
+        return self.reply((self.detector.question_in(turn.text) if turn.facts else "") or turn.text)
 
     def mentions(self, text: str) -> bool:
         """Whether a message mentions the subject of a fact that was learned."""
@@ -151,8 +161,8 @@ class OnlineTrainer:
         """Learns the facts in a message, or, where that is asked for, the turn as it is."""
         words = self.safety.learnable(turn.text)
         infos = self.detector.detect_all(words) if words else []
-        turn.kind = "question" if self.detector.is_question(turn.text) else "fact" if infos else "chat"
-        for info in infos if turn.kind == "fact" else ():
+        turn.kind = "fact" if infos else "question" if self.detector.question_in(turn.text) else "chat"
+        for info in infos:
             self._told(turn, info, turn.text)
         if turn.kind != "fact" and self.config.training.self_train:
             self.teacher.self_train(turn)
