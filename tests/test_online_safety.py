@@ -159,7 +159,7 @@ def test_a_foreign_name_mixes_no_scripts_but_a_disguised_one_does():
 # ------------------------------------------------------------------------------------------------------------------------- time
 
 UNITS = ["a", "7", "1 ", "a ", '"', "' ", "'a", "<a ", "> ", "\n", "a at b ", "the answer to ", "a b:", ". ", "```\n", ZERO_WIDTH,
-         "аb ", "five ", "article ", "- ", "(", "the user ", "1,111", "Tom is my friend and "]  # fmt: skip
+         "аb ", "five ", "article ", "- ", "(", "the user ", "Ann says a ", ", as a says ", "1,111", "Tom is my friend and "]  # fmt: skip
 
 
 @pytest.mark.parametrize("most", [8000, 200_000])

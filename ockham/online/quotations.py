@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from .folding import folded
+from .reported_speech import is_reported
 
 HELD = "\ue000"  # stands where a quotation was; `folding.cleaned` lets no such character through
 FENCE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
@@ -135,7 +136,8 @@ def is_somebody_elses(text: str) -> bool:
     labels = (match[1] for match in LABEL.finditer(text))
     if any(not OWN_LABEL.fullmatch(label.strip()) and not STATES.search(label) for label in labels):
         return True
-    return REPORTED.search(ADDRESSING.sub("", text)) is not None
+    said = ADDRESSING.sub("", text)
+    return REPORTED.search(said) is not None or is_reported(said)
 
 
 def without_quotations(text: str) -> str:
