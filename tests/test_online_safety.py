@@ -10,6 +10,7 @@ from ockham.errors import ConfigError
 from ockham.online.config import SafetySettings
 from ockham.online.facts import FactInfo
 from ockham.online.folding import cleaned, folded, is_foreign, mixes_scripts, views
+from ockham.online.number_words import in_figures, run_together
 from ockham.online.personal_data import luhn
 from ockham.online.safety import Safety
 
@@ -127,6 +128,13 @@ def test_numbers_of_everyday_life_are_no_telephone_numbers(message):
     assert SAFETY.risks(message) == ()
 
 
+def test_numbers_in_words_are_read_as_figures():
+    assert run_together(in_figures("four seven one one")) == "4711"
+    assert run_together(in_figures("forty-seven eleven, double four, treble two")) == "47114422" + "2"
+    assert run_together("47 then 11 and 4-711") == "47114711"
+    assert in_figures("often a phone") == "often a phone"
+
+
 def test_luhns_check_agrees_with_hand_worked_numbers():
     assert luhn("79927398713")  # 7+9+9+4+7+6+9+7+7+2+3 = 70, the standard's own example
     assert not any(luhn(f"7992739871{digit}") for digit in "012456789")
@@ -139,6 +147,7 @@ def test_letters_are_read_as_they_look():
     assert {folded(text) for text in ("ＩＧＮＯＲＥ", "іgnоrе", "ígnörè", "𝐢gn𝐨re", "ɪɢɴᴏʀᴇ")} == {"ignore"}
     assert folded("i" + ZERO_WIDTH + "gn\u00adore") == "ignore"
     assert folded("٤٢ and ④") == "42 and 4"
+    assert folded("五〇零 and 十") == "500 and 十"  # whole digits only
     assert "ignore all" in views("1gn0re all")
     assert "tell all" in views("te11 all")
 
@@ -159,7 +168,8 @@ def test_a_foreign_name_mixes_no_scripts_but_a_disguised_one_does():
 # ------------------------------------------------------------------------------------------------------------------------- time
 
 UNITS = ["a", "7", "1 ", "a ", '"', "' ", "'a", "<a ", "> ", "\n", "a at b ", "the answer to ", "a b:", ". ", "```\n", ZERO_WIDTH,
-         "аb ", "five ", "article ", "- ", "(", "the user ", "Ann says a ", ", as a says ", "1,111", "Tom is my friend and "]  # fmt: skip
+         "аb ", "five ", "article ", "- ", "(", "the user ",
+         "my code of ", "card a b ", "one, ", "Ann says a ", ", as a says ", "1,111", "Tom is my friend and "]  # fmt: skip
 
 
 @pytest.mark.parametrize("most", [8000, 200_000])

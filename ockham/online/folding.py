@@ -27,6 +27,7 @@ LOOK_ALIKE = dict(
 LEET = [str.maketrans("0134578@$!|+", f"o{one}eastbasi{one}t") for one in "il"]  # 1 is read as i and as l
 LEET_WORD = re.compile(r"\S*[a-z]\S*")
 SPACED_LETTERS = re.compile(r"(?<![a-z0-9'])(?:[a-z][\s.\-_*·,/]{1,3}){4,}[a-z](?![a-z0-9])")
+DIGITS = range(10)
 STARRED = re.compile(r"[a-z][*_~^|#]+[a-z]")
 
 
@@ -57,8 +58,8 @@ def _plain_letter(character: str) -> str:
         return ""
     if "\U0001f1e6" <= character <= "\U0001f1ff":  # letters of flags
         return chr(ord("a") + ord(character) - 0x1F1E6)
-    if (digit := unicodedata.decimal(character, None)) is not None:
-        return str(digit)
+    if (value := unicodedata.numeric(character, -1)) in DIGITS:  # 五 and 〇 are no decimals
+        return str(int(value))
     return LOOK_ALIKE.get(character, character)
 
 

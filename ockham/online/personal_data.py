@@ -8,18 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from .number_words import NUMBER_WORD, in_figures, run_together
+
 EMAIL, PHONE, CARD, KEY, ADDRESS = (f"PERSONAL_{name}" for name in ("EMAIL", "PHONE", "CARD", "KEY", "ADDRESS"))
 
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-DIGIT_WORDS = {word: str(digit) for digit, word in enumerate(DIGITS)} | {
-    "oh": "0",
-    "nought": "0",
-    "naught": "0",
-    "nil": "0",
-    "niner": "9",
-}
-TENS = r"ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty"
-NUMBER_WORD = re.compile(rf"\b(?:{'|'.join(DIGIT_WORDS)}|{TENS}|double|triple|treble)\b")
 NUMBER_WORDS_IN_A_ROW = re.compile(rf"(?:{NUMBER_WORD.pattern}[\s,.\-/]{{0,3}}(?:(?:and|then|dash|space|hyphen|dot)\s)?){{5,}}")
 
 # Numbers of everyday life, which are no telephone numbers however long they are.
@@ -31,7 +23,44 @@ EVERYDAY = re.compile(
 )
 DIGITS_IN_A_ROW = re.compile(r"\+?\d(?:[\s().\-/_*·,:;|]{0,3}\d){5,}")
 LEAST_PHONE, LEAST_SPREAD, LEAST_CARD = 7, 9, 12  # digits: of a number in one piece, all over the message, of a card
+LEAST_NAMED = 6  # all over a message that says they are a number
 
+# What opens doors and accounts, and what they are opened with.
+OPENER = (
+    r"(?:codes?|combination|pattern|pin|puk|key|safe|alarm|door|gate|lock|padlock|key ?pad|vault|locker|strongbox|phone|screen"
+    r"|sim|account|bank|login|wi-?fi|wlan|router|hotspot|network|server|terminal)"
+)
+OWNER = r"(?:my|our|his|her|their|[\w-]+'s)"
+IS = r"(?:is|are|was|were|=|:|opens with|unlocks with|reads|(?:is |are )?set to)"
+WHERE, SINCE = (
+    r"(?: (?:of|to|for|in|at|on) [\w ]{1,30})?",
+    r"(?:at|in|on|from|for|since|until|till|by|over|under|about|up|down)\b",
+)
+PAPER = (
+    r"(?:passport|licen[cs]e|driver's|visa|id(?: card)?|identity|plate|insurance|policy|ticket|badge|account|patient|tax"
+    r"|member\w*)"
+)
+NUMBERED = (
+    r"(?:cards?|visa|mastercard|amex|iban|account|numbers?|phone|mobile|landline|pin|codes?|combination|passport|ssn|key|token)"
+)
+MEASURED = (
+    r"(?! ?(?:%|percent|per\b|years?|months?|days?|hours?|minutes?|[cmk]?m\b|k?g\b|[gmt]b\b|[km]?hz\b"
+    r"|giga\w*|mega\w*|grams?|lit\w+|degrees|rooms|seats"
+    r"|books|kilo\w*|met(?:re|er)s?|miles?|feet|foot"
+    r"|inch\w*|pounds?|euros?|dollars?|crowns?|coins?|people|times|steps|pages|old\b))"
+)
+MIXED = (  # letters and figures: hunter2
+    r"(?=[^\s.]*\d)(?=[^\s.]*[a-z])(?!\d+(?:st|nd|rd|th|s|am|pm|cm|mm|km|m|kg|g|k|ft|in|x|p|hz|gb|mb|tb|w|v|mph)\b)"
+    r"[\w.@#$%&*+/=~^!?-]{4,}"
+)
+SIGNED = r"\w+(?:[-_@#$%&*+/=~^]+\w+)*[_@#$%&*+/=~^]+\w*|(?:sk|pk|rk|gh[opsu]|glpat|xox[abprs]|hf|npm)[-_]\w{2,}"
+SERVICE = (
+    r"(?:git ?hub|git ?lab|google|gmail|apple|icloud|microsoft|amazon|aws|azure|openai|netflix|spotify|steam|paypal|facebook"
+    r"|insta(?:gram)?|twitter|discord|slack|skype|dropbox|bank|wallet|admin|account)"
+)
+MAILBOX = r"(?:gmail|googlemail|hotmail|outlook|yahoo|gmx|icloud|proton ?mail|aol|e-? ?mail|web ?mail)"
+
+STREET = r"(?:street|str|road|rd|avenue|ave|lane|drive|way|court|square|boulevard|terrace)\b"
 PHONE_WORD = r"(?:phone|telephone|mobile|cell|cellphone|fax|whatsapp|signal|telegram)"
 PATTERNS: tuple[tuple[str, str], ...] = (
     (EMAIL, r"[\w.+-] ?@ ?[\w-]|\S ?[(\[{<]\s?at\s?[)\]}>] ?\S|[(\[{]\s?dot\s?[)\]}]"),
@@ -50,7 +79,8 @@ PATTERNS: tuple[tuple[str, str], ...] = (
           r"[ _-]?(?:keys?|tokens?|codes?|phrase|secret|pin|number|answer|question)\b"),
     (KEY, r"\bsecret ?(?:is|=|:)|\b(?:token|apikey|credentials?|log-? ?in|username|user name|otp|2fa|mfa)(?: \w+){0,3} ?(?:is"
           r"|are|=|:)"),
-    (KEY, r"\b(?:seed|mnemonic|recovery) (?:phrase|words?)\b|\bsocial security\b|\bssn\b|\biban\b|\bbic\b|\bswift code\b"
+    (KEY, r"\b(?:seed|mnemonic) ?(?:is|=|:)(?: \w+){4}"
+          r"|\b(?:seed|mnemonic|recovery) (?:phrase|words?)\b|\bsocial security\b|\bssn\b|\biban\b|\bbic\b|\bswift code\b"
           r"|\bsort code\b"),
     (KEY, r"\b(?:account|routing|passport|tax|insurance|identity|id|id card|member|customer|patient|policy|driver'?s?|license"
           r"|licence)"
@@ -60,6 +90,23 @@ PATTERNS: tuple[tuple[str, str], ...] = (
           r"(?:code|combination|key|pin)\b.{0,40}\d|\bcombination\b.{0,40}\d|\bcode (?:to|for|of) .{0,40}\d\D?\d\D?\d"),
     (KEY, r"\b(?:number|no\.?|nr\.?|id|code)(?: of [\w ]{1,30})? ?(?:is|=|:|was) ?#?[a-z]{0,3} ?\d[\d -]{3,}\d"
           r"|\bcard\b.{0,30}(?:expir|valid)"),
+    (EMAIL, rf"\b{OWNER} (?:\w+ )?{MAILBOX}(?: (?:address|account|id|name))? {IS} "),
+    (KEY, rf"\b{OWNER} (?:\w+ )?(?:pass|pw|psw|pwd|pword)(?: (?:for|of|to) [\w ]{{1,20}})? {IS} |\b(?:pw|psw|pwd|pword) ?{IS}"),
+    (KEY, rf"\b(?:wi-?fi|wlan|hotspot)(?: (?:of|in|at|for) [\w ]{{1,30}})? (?:key |code |name )?{IS} "
+          r"(?!(?:in|on|at|of|from|for|by|here|there|an?|the|not|very|too|really|so)\b)\S"),
+    (KEY, rf"\b(?:{OPENER}|{PAPER}|{SERVICE}|pass|secret|number){WHERE} {IS} (?:{MIXED}|{SIGNED})"),
+    (KEY, rf"\b{PAPER}(?: (?:number|no|nr|id))? {IS} (?:(?!{SINCE})\w{{1,4}} )?(?=\S*\d)\w{{3,}}{MEASURED}"),
+    (KEY, rf"\b{OPENER}{WHERE} {IS} (?:(?!{SINCE})[a-z]+ ){{0,2}}\d{{3,}}\b{MEASURED}"),
+    (KEY, r"\b(?:unlock\w*|swipe|lock) pattern (?:is|=|:)|\b(?:magic|secret) (?:number|word|phrase|code)s? ?(?:is|are|=|:)"),
+    (CARD, rf"\b(?:cards?|visa|mastercard|amex)(?: [a-z]+){{0,4}} \d{{4,}}\b{MEASURED}"),
+    (KEY, rf"\b{NUMBERED}(?: \w+){{0,3}} (?:begins?|starts?|ends?|goes on|continues|carries on|finishes|is followed)"
+          r" (?:with|in|on|by|as) \D{0,12}\d\d"),
+    (KEY, r"\b(?:pin|codes?|combination)(?: \w+){0,2} (?:has|contains|includes|holds)\b\D{0,12}\d\d"),
+    (KEY, rf"\b(?:half|part|digits?|numbers?|figures?|quarter|third|rest|remainder|end|beginning|two|three|four) of "
+          rf"(?:the |my |our |his |her |\w+'s )?(?:\w+ )?{NUMBERED}\b.{{0,20}}\d"),
+    (ADDRESS, rf"\b\d+[a-z]? (?:[\w.-]+ ){{1,3}}?{STREET}|\b[\w.-]+ {STREET} (?:number |no\.? )?\d+"
+              r"|\b\d+[a-z]? (?:rue|via|calle)\b"),
+    (KEY, r"\b(?:ghp|gho|ghs|ghu|sk|pk|rk|akia|aiza|glpat|xox[abprs]|hf|npm) (?=\w*\d)(?=\w*[a-z])\w{8,}"),
     (KEY, r"\b\d{3}[- .]\d{2}[- .]\d{4}\b|\b[a-z]{2}\d{2}(?: ?[a-z0-9]{4}){3,7}(?: ?[a-z0-9]{1,4})?\b"),
     (KEY, r"\b(?:sk|pk|rk|ghp|gho|ghs|ghu|github_pat|xox[abprs]|akia|asia|aiza|ya29|glpat|hf|npm|eyj)[-_]?[\w-]*\d[\w-]{3,}"),
     (KEY, r"(?:\b|0x)(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{14,}\b|(?:\b[0-9a-f]{2}[\s:.-]){5,}[0-9a-f]{2}\b|-----begin"),
@@ -71,16 +118,19 @@ PATTERNS: tuple[tuple[str, str], ...] = (
     (ADDRESS, r"\blives? (?:at|in|on) (?:no\.? |number )?\d+[a-z]? (?:\w+ ){1,3}?(?:street|st|road|rd|avenue|ave|lane|drive"
           r"|way|court)\b"),
 )  # fmt: skip
+NAMED = re.compile(rf"\b{OWNER} (?:\w+ )?(?:numbers?|digits|{PHONE_WORD}|landline) ")
 COMPILED = tuple((code, re.compile(pattern)) for code, pattern in PATTERNS)
 
 
 def personal_codes(folded: str, readings: Iterable[str] = ()) -> set[str]:
     """The codes of the personal data that a folded text, or another reading of it, has the shape of."""
-    codes = {code for code, pattern in COMPILED for text in (folded, *readings) if pattern.search(text)}
+    figures = in_figures(folded)
+    unusual = EVERYDAY.sub(" # ", figures)
+    texts = dict.fromkeys((folded, *readings, figures, run_together(unusual)))
+    codes = {code for code, pattern in COMPILED for text in texts if pattern.search(text)}
     if NUMBER_WORDS_IN_A_ROW.search(folded):
         codes.add(PHONE)
-    as_digits = re.sub(rf"\b(?:{'|'.join(DIGIT_WORDS)})\b", lambda word: DIGIT_WORDS[word[0]], folded)
-    return codes | _number_codes(EVERYDAY.sub(" # ", as_digits))
+    return codes | _number_codes(unusual)
 
 
 def _number_codes(text: str) -> set[str]:
@@ -91,7 +141,7 @@ def _number_codes(text: str) -> set[str]:
             codes.add(CARD)
         elif len(digits) >= LEAST_PHONE:
             codes.add(PHONE)
-    if sum(c.isdigit() for c in text) >= LEAST_SPREAD:
+    if sum(c.isdigit() for c in text) >= (LEAST_NAMED if NAMED.search(text) else LEAST_SPREAD):
         codes.add(PHONE)
     return codes
 
