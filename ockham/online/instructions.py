@@ -41,6 +41,29 @@ SPOKEN = (
     r"|forget)"
 )
 AFTER = r"(?! (?:is|was|are|were|has|had|have|owns|likes|loves|lives|works|and|of)\b|'s\b)"  # `Do Lee is my friend`
+# What this program may be called by those who do not say "the model", and what only something that speaks does.
+MACHINE = (
+    r"(?:machine|computer|program|software|terminal|console|app|application|interface|laptop|server|engine|assistant|bot"
+    r"|chat ?bot|helper|agent|model|ai|llm|chat|robot)"
+)
+SPEAKS = (
+    r"(?:speaks?|talks?|says?|answers?|repl(?:y|ies)|responds?|writes?|greets?|obeys?|serves?|follows?|believes?|trusts?|thinks?"
+    r"|knows|praises?|recommends?|promotes?|advertis\w+|agrees?|refuses?|lies|loves?|hates?|insults?|swears|acts?|behaves?"
+    r"|pretends?|wants?|prefers?|supports?|hides?|reveals?|kills?)"
+)
+COMMANDS = (
+    r"(?:instructions?|orders|commands?|prompts?|guidelines|rules?|directives|safeguards|filters?|guardrails|restrictions"
+    r"|polic(?:y|ies)|constraints)"
+)
+# Who has the last word, and who may do everything.
+WEIGHT = (
+    r"(?:law|command|order|rule|final|binding|gospel|truth|true|authority|supreme|absolute|sacred|holy|decisive|infallible"
+    r"|paramount|never wrong|always right)"
+)
+ABOVE_ALL = r"(?:only|final|last|ultimate|highest|supreme|sole|absolute|top|single|one true|chief|full|total|complete|all)"
+POWER = (
+    r"(?:authority|source|judge|arbiter|word|say|command|control|power|access|rights|privileges?|trust|decision|truth|permission)"
+)
 BACKWARDS = 3  # patterns that are searched from right to left as well
 PATTERNS = (
     r"\b(?:ignor(?:e|ing)|disregard(?:ing)?|overrid(?:e|es|ing)|overrul(?:e|es|ing)|bypass(?:es|ing)?|jailbr(?:eak|oken)\w*)\b",
@@ -127,6 +150,21 @@ PATTERNS = (
     r"|repondez|responde|du bist"
     r"|tu es|eres|ab jetzt|ab sofort|a partir de|d'ora in poi|desormais|siempre|toujours|immer wenn|anweisung\w*"
     r"|instrucciones|istruzioni)\b",
+    rf"\b(?:the|this|my|our|your|an?|every|each) (?:\w+ )?{MACHINE}(?: (?:is|\w+ed)(?: \w+){{1,3}}? and)? "
+    rf"(?:(?:only|always|never|just|now|also) )*{SPEAKS}\b",  # the machine speaks only French
+    rf"\b(?:words?|wish(?:es)?|will|voice|opinions?|orders?|decisions?|says?|commands?) (?:is|are|be|counts? as|has|have)"
+    rf" (?:the |a |an |always |my )?(?:\w+ )?{WEIGHT}\b",  # my word is law
+    rf"\b(?:the|has|have|had|with|my|gets?) {ABOVE_ALL} {POWER}\b(?! (?:of|is|was|station|plant)\b)",  # the final authority
+    rf"\b{COMMANDS} (?:is|are|was|were|has been|have been|became) (?:(?:now|all|no longer|not|hereby|already) )?(?:void"
+    r"|null|invalid|cancell?ed|lifted|over|gone|off|empty|obsolete|outdated|wrong|false|fake|broken|disabled|suspended|abolished|repealed|overruled"
+    r"|replaced|changed|revoked|withdrawn|dead|meaningless|worthless|deleted|erased|valid|in force|binding|active|for \w+)\b",
+    r"\b(?:has|have|had|is|am|are|was|gets?|got|as|becomes?|with|owns?) (?:the |full )?(?:root|superuser|sudo)\b(?! of\b)",
+    rf"\bwhose (?:\w+ )?(?:{COMMANDS}|word|wish(?:es)?|will)\b",
+    r"\b(?:the only|the one|someone|somebody|a (?:man|woman|person)) (?:\w+ )?(?:to|that (?:is|one|we|they)|who (?:is|must)"
+    r"|whom? (?:one|we|they|all)) (?:be )?(?:\w+ )?(?:believed?|trust(?:ed)?|obey(?:ed)?|follow(?:ed)?|listen(?:ed)?)\b",
+    r"\b(?:reply|replies|replied|replying|finishes) (?:only |always |just )?(?:with|in|using|as|like)"
+    r" (?!(?:the|time|minutes?|hours?|school|work|winter|summer|spring|autumn|\d)\b)",
+    r"\b(?:is|are) (?:now )?(?:banned|outlawed)\b|\b(?:only|sole) language (?:here|of this|in this|that)\b|\blanguage here\b",
     r"\b(?:i|we) (?:want|need|order|command|instruct|require|expect|ask|authori[sz]e|permit|allow|urge|forbid|told"
     r"|programmed) (?:the |this )?(?:you|it|u|model"
     r"|assistant|ai|bot|system)\b",
