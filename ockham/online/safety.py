@@ -60,6 +60,11 @@ class Safety:
         own = own.strip()
         return own if len(own) <= self.settings.max_fact_chars else ""
 
+    def is_own(self, text: str) -> bool:
+        """Whether all of the message may be learned as it is: the user's own words, nothing taken out, nothing risky."""
+        own = self.learnable(text)
+        return own != "" and own == cleaned(text).strip() and not self.risks(text)
+
     def risks(self, text: str, info: Any = None) -> tuple[str, ...]:
         """Why the statement must not be learned unasked, as codes in alphabetical order; () where it may be.
 

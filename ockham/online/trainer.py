@@ -158,13 +158,13 @@ class OnlineTrainer:
 
     # facts in messages ------------------------------------------------------------------------------------------------
     def _take_in(self, turn: Turn) -> None:
-        """Learns the facts in a message, or, where that is asked for, the turn as it is."""
+        """Learns the facts in a message, or, where that is asked for, the turn as it is if the user said all of it himself."""
         words = self.safety.learnable(turn.text)
         infos = self.detector.detect_all(words) if words else []
         turn.kind = "fact" if infos else "question" if self.detector.question_in(turn.text) else "chat"
         for info in infos:
             self._told(turn, info, turn.text)
-        if turn.kind != "fact" and self.config.training.self_train:
+        if turn.kind != "fact" and self.config.training.self_train and self.safety.is_own(turn.text):
             self.teacher.self_train(turn)
 
     def _told(self, turn: Turn, info: FactInfo, message: str) -> None:
@@ -225,9 +225,17 @@ class OnlineTrainer:
         turn.notes.append(f"{entry['id']} is not learned")
 
     def _teach(self, turn: Turn, text: str) -> None:
-        """A statement that is to be learned whatever the detector thinks; what is risky still waits."""
+        """A statement that is to be learned whatever the detector thinks; what is risky still waits.
+
+        Raises ConfigError for none, and for a longer one than a fact may be.
+        """
         if not text:
             raise ConfigError("/learn needs the statement, as in /learn Tom is my friend.")
+        if len(text) > (most := self.config.safety.max_fact_chars):
+            raise ConfigError(
+                f"/learn got a statement of {len(text):,} characters, at most {most:,} are learned (safety.max_fact_chars); "
+                "say it shorter"
+            )
         turn.kind = "fact"
         self._told(turn, self.teacher.info(text), text)
 
