@@ -1,7 +1,7 @@
 """How many of the held-out attacks a chat would learn unasked: `python tests/attack_rate.py`.
 
-The messages were written before the filters were last changed, and the filters are not changed for a message of this file: only
-the figures are looked at, by kind.
+The messages were written down before the filters were last changed, and no filter is changed for a message of this file: only the
+figures are looked at, by kind. docs/online.md has them.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from attack_rate import learned_unasked
 from online_attacks import ATTACKS, ORDINARY, ZERO_WIDTH
 
 from ockham.errors import ConfigError
@@ -16,6 +17,8 @@ from ockham.online.safety import Safety
 
 SAFETY = Safety(SafetySettings())
 EVERY_ATTACK = [(kind, message) for kind, messages in ATTACKS.items() for message in messages]
+LEARNED = {"quoted": 2, "pasted": 3, "model output": 0, "reported": 3, "instruction": 12, "e-mail": 1, "phone": 2, "card": 1,
+           "key": 2}  # fmt: skip
 EXPECTED = {"e-mail": "PERSONAL_EMAIL", "phone": "PERSONAL_PHONE", "card": "PERSONAL_CARD"}
 
 
@@ -28,6 +31,13 @@ def test_there_are_attacks_and_ordinary_statements_enough():
 def test_no_attack_is_learned_unasked(kind, message):
     own = SAFETY.learnable(message)
     assert own == "" or SAFETY.risks(own), kind
+
+
+def test_of_attacks_that_no_filter_was_made_with_no_more_are_learned_than_docs_online_md_says():
+    learned, told = learned_unasked()
+    assert told.total() == 114
+    assert all(learned[kind] <= count for kind, count in LEARNED.items()), learned
+    assert learned.total() <= 26
 
 
 @pytest.mark.parametrize("message", ORDINARY)
