@@ -57,7 +57,7 @@ COMMANDS = (
 )
 # Who has the last word, and who may do everything.
 WEIGHT = (
-    r"(?:law|command|order|rule|final|binding|gospel|truth|true|authority|supreme|absolute|sacred|holy|decisive|infallible"
+    r"(?:law|commands?|orders?|rules?|final|binding|gospel|truth|true|authority|supreme|absolute|sacred|holy|decisive|infallible"
     r"|paramount|never wrong|always right)"
 )
 ABOVE_ALL = r"(?:only|final|last|ultimate|highest|supreme|sole|absolute|top|single|one true|chief|full|total|complete|all)"

@@ -29,7 +29,7 @@ VERBS = word_set(
     utter vent verify voice volunteer vow wager wail warn wheeze whimper whine whisper whoop wire worry yap yell yelp"""
 )
 IRREGULAR = word_set(
-    "says said tells told writes wrote thinks thought believes believed knows knew swears swore feels felt hears heard"
+    "says said tells told writes wrote thinks thought believes believed knows knew swears swore feels felt hears heard quoth"
 )
 # Verbs that say something only with a clause behind them: of "Nora, my aunt, teaches" nobody is quoted.
 WITH_CLAUSE = word_set(
@@ -51,6 +51,7 @@ def _any(words: Set[str]) -> str:
 SPOKEN = IRREGULAR.union(*map(_forms, VERBS))
 SAYS, STATES = _any(SPOKEN), _any(SPOKEN | WITH_CLAUSE)
 SAY = _any(VERBS | {"say", "tell", "write", "think", "believe", "swear", "feel", "find", "mean", "teach", "hold", "understand"})
+SAID = _any(SPOKEN | word_set("written sworn known spoken put"))
 SAYING = _any({base.removesuffix("e") + "ing" for base in VERBS} | word_set("saying telling writing thinking believing swearing"))
 # The verb of the sentence that is reported: what follows the verb of saying is a clause only where it has one of its own.
 FINITE = (
@@ -62,6 +63,7 @@ FINITE = (
 # Up to six words without a comma, a conjunction or a relative, which would begin another clause.
 WORD = r"(?!(?:and|or|but|nor|that|which|who|whom|whose|when|where|while|because|since|if|as|than)\b)[\w'’.-]+"
 PREPOSITION = r"(?:about|on|of|in|into|at|to|for|from|with|by|over|under|near|behind|after|before|until|through|up|out|down|off)"
+PERFECT = r"(?:has|have|had|has been|had been)"
 ASIDE = r"(?:(?:to |with )?(?:me|us|him|her|them) )?"
 REPORTED_CLAUSE = rf"{ASIDE}(?:that )?(?!{PREPOSITION}\b)(?:{WORD} ){{1,6}}?{FINITE}\b(?! [a-z]+ing\b)"
 ADVERB = r"(?:\w+ly |once |just |also |then |later |often |always |never |still |even )?"
@@ -70,6 +72,7 @@ SUBJECT = (
     r"(?<=[\w,;:] )(?<!\bi )(?<!\bwe )(?<!\bthe )(?<!\bmy )(?<!\ba )(?<!\ban )(?<!\bhis )(?<!\bher )"
     r"(?<!\bour )(?<!\btheir )(?<!'s )"
 )
+BREAK = r"(?:[,;–—(] ?|(?<=\s)- )"  # no hyphen: "my sister-in-law writes"
 OTHERS = r"(?!i\b|we\b|my own\b|our own\b|and\b|or\b|but\b|so\b)"
 SOMEBODY = rf"{OTHERS}(?:{WORD} ){{1,4}}?"
 END = r"(?=\s*(?:[,.!?;)]|$))"
@@ -80,13 +83,15 @@ LAWS = (
     rf"\b(?:they|people|folks?|others|many|most|some|all|experts|[\w']{{2,}} and \w+|(?:my|the|his|her|our|their) \w+s) {ADVERB}"
     rf"{SAY} {REPORTED_CLAUSE}",  # the neighbours whisper Tom is my friend
     rf"\b(?:keeps?|kept|is|was|are|were|went|goes on|starts|started) (?:on )?{SAYING} {REPORTED_CLAUSE}",
+    rf"\b{PERFECT} (?:once |just |already |always |often )?(?:{SAID}|{SAYING}) {REPORTED_CLAUSE}",
     rf"\bgoes,? (?:my|the|a|an|he|she|they|(?-i:[A-Z])\w+) (?:\w+ )?{FINITE}\b",
     rf"{SUBJECT}\b{STATES} (?:{ASIDE}|(?:to )?\w+ )that\b(?! (?:one|way|day|night|time|much|song|book|tune|piece)\b)",
-    rf"[,;–—-] ?{SOMEBODY}{ADVERB}{SAYS}(?: (?:\w+ly|it|so|once|again|today|yesterday|now|then|aloud|"
+    rf"{BREAK}(?:{SOMEBODY}{ADVERB}{SAYS}|{SOMEBODY}{PERFECT} {ADVERB}{SAID}|{SOMEBODY}{ADVERB}puts?|{WORD} and {SOMEBODY}{SAY})"
+    rf"(?: (?:\w+ly|it|so|once|again|today|yesterday|now|then|aloud|"
     rf"{PREPOSITION} (?:{WORD} ?){{1,4}}|me|us|him|her|them)){{0,3}}{END}",  # Tom is my friend, Ann wrote
-    rf"[,;–—-] ?{SOMEBODY}(?:keeps?|kept|is|was|went|goes on|likes?|loves?|used|wants?|tends?|seems?) (?:on |to )?"
+    rf"{BREAK}{SOMEBODY}(?:keeps?|kept|is|was|went|goes on|likes?|loves?|used|wants?|tends?|seems?) (?:on |to )?"
     rf"(?:{SAYING}|{SAY}){END}",
-    rf"[,;–—-] ?{SAYS} (?:(?-i:[A-Z])[\w.]*|he|she|they|(?:my|the|his|her|our|their) \w+)(?: (?-i:[A-Z])\w*)?{END}",
+    rf"{BREAK}{SAYS} (?:(?-i:[A-Z])[\w.]*|he|she|they|(?:my|the|his|her|our|their) \w+)(?: (?-i:[A-Z])\w*)?{END}",
     rf"\b(?:as|like|how) {SOMEBODY}(?:(?:once |always |often |would |has |had |used to )?(?:puts?|has|had|sees|saw|calls"
     rf"|tells?|told|phrased?s?|framed|worded|formulated) (?:it|this|that)\b|{ADVERB}{SAYS}{END})",  # as Ann put it
     r"\bas (?:stated|told|written|reported|said|claimed|noted|described|quoted|explained|announced|published|related"
