@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from ..errors import ConfigError
-from .session_log import mentioned
+from .mentions import texts_in
 from .state_records import FactRow, Rebuilt
 from .state_tables import StateTables, dumps
 from .tombstones import Tombstone
@@ -77,7 +77,7 @@ def bury(tables: StateTables, stones: list[Tombstone], rebuilt: Rebuilt, adapter
 
 def _goes(turn: dict[str, Any], gone: Collection[int], mentions: Mentions) -> bool:
     """Also where the fact is in message and reply together, as in "Who is Tom?" and "Your friend."."""
-    texts = (turn["text"], turn["reply"], turn["reason_code"], turn["losses"], f"{turn['text']}\n{turn['reply']}")
+    texts = (turn["text"], turn["reply"], f"{turn['text']}\n{turn['reply']}")
     return turn["fact"] in gone or _mentions(texts, mentions)
 
 
@@ -94,4 +94,4 @@ def _scrub(tables: StateTables, turn: int, stone: int) -> None:
 
 
 def _mentions(value: Any, mentions: Mentions) -> bool:
-    return any(map(mentions, mentioned(value)))
+    return any(map(mentions, texts_in(value)))

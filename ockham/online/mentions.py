@@ -22,30 +22,29 @@ def words(text: str) -> list[str]:
     return "".join(c if c.isalnum() else " " for c in text.casefold()).split()
 
 
-def furniture(value: Any) -> Iterator[str]:
-    """The names of ours in a JSON value: its keys, and what stands under those of NAMES. They say nothing of what was told."""
-    if isinstance(value, Mapping):
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text in a JSON value that may come from the user: neither its keys nor what stands under those of NAMES."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
         for key, inner in value.items():
-            yield str(key)
-            yield from [str(inner)] if key in NAMES else furniture(inner)
+            yield from () if key in NAMES else texts_in(inner)
     elif isinstance(value, (list, tuple)):
         for inner in value:
-            yield from furniture(inner)
+            yield from texts_in(inner)
 
 
-def mention_test(
-    gone: Iterable[str], kept: Iterable[str], info: Callable[[str], FactInfo], ours: Iterable[str] = ()
-) -> Callable[[str], bool]:
+def mention_test(gone: Iterable[str], kept: Iterable[str], info: Callable[[str], FactInfo]) -> Callable[[str], bool]:
     """A test for texts: True where one holds a word of the forgotten statements that no fact that stays has, or a statement
     whole.
 
     Words of subjects and values count, and capitalised words and numbers of the statement; where the facts that stay have them
     all, a text gives the fact away when it holds its subject and its value. The statements that stay, and parts of them, give
-    nothing away, nor do the words of `ours` alone.
+    nothing away.
     """
     gone, kept = list(gone), list(kept)
     own = [words(text) for text in kept]
-    staying = {word for said in (*own, *map(words, ours)) for word in said}
+    staying = {word for said in own for word in said}
     telling: set[str] = set()
     pairs = []
     for text in gone:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from .adapter_files import as_bytes, tensors_of
 from .bases import Base
 from .config import OnlineConfig
 from .fact_rows import rows_now, rows_without, texts_of
-from .mentions import furniture, mention_test
+from .mentions import mention_test
 from .private_files import write_private
 from .small_base import with_base
 from .state_records import FactRow, Forgotten, Rebuilt
@@ -143,7 +143,7 @@ class Session:
         same = {f"f{row.id}" for row in self.rows.values() if row.state == "pending" and row.text in gone}
         ids = {f"f{number}"} | same
         staying = [text for row in rows_now(known, {}) if f"f{row.id}" not in ids for text in texts_of(row)]
-        mentions = mention_test(gone, staying, self.trainer.teacher.info, self._ours(ids))
+        mentions = mention_test(gone, staying, self.trainer.teacher.info)
         self.trainer.rebuild(ids, mentions)
         for left in ids:
             self.trainer.metrics.drop(left)
@@ -156,18 +156,6 @@ class Session:
             metrics=self.trainer.metrics.state_dict(),
         )
         return self.store.forget(number, rebuilt, mentions)
-
-    def _ours(self, ids: Collection[str]) -> Iterator[str]:
-        """The program's own words in the state and in the log, but for those that came with these facts."""
-        known = self.trainer.known
-        for held in (known.records, known.pending):
-            yield from furniture({id: entry for id, entry in held.items() if id not in ids})
-        state = known.state_dict()
-        yield from furniture([entry for entry in (*state["memory"]["facts"], *state["events"]) if entry.get("id") not in ids])
-        yield from furniture(self.trainer.metrics.state_dict())
-        yield from (*state, *state["memory"])
-        for turn in self.store.turns():
-            yield from furniture({"reason_code": turn["reason_code"], "losses": turn["losses"]})
 
     def _trim(self, mentions: Callable[[str], bool]) -> None:
         """Facts that were told in one message with the forgotten one keep their own words of it."""

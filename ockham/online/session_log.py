@@ -74,19 +74,6 @@ def check_header(header: Any) -> str:
     return ""
 
 
-def mentioned(value: Any) -> Iterator[str]:
-    """Every text in a JSON value, keys too."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield str(key)
-            yield from mentioned(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from mentioned(inner)
-
-
 def _entries(path: Path, lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
