@@ -113,7 +113,7 @@ def test_every_command_does_its_work(chat, tmp_path):
     code, _, err = chat(*lines)
     assert code == 0, err
     for said in ("source: 'Tom is my friend.'", "detector: pattern is_relation", "f2 waits: it looks like personal data (email)",
-                 "the last fact is undone", "in all ", "task: last", "facts in", "saved in", "/why ID", "forgotten: f1",
+                 "f4 is undone", "in all ", "task: last", "facts in", "saved in", "/why ID", "forgotten: f1",
                  f"the copy in {tmp_path / 'copy'} still has it", "f2  My email"):  # fmt: skip
         assert said in err
     exported = [json.loads(line) for line in (tmp_path / "facts.jsonl").read_text().splitlines()]

@@ -22,7 +22,7 @@ HELP = (
     ("/why ID", "where a fact comes from, and what learning it did"),
     ("/confirm [ID]", "learn a fact that waits; /reject ID drops it"),
     ("/learn TEXT", "learn a statement, whatever it looks like"),
-    ("/undo", "take the last fact back, byte for byte"),
+    ("/undo", "back to before the last fact, byte for byte"),
     ("/forget ID", "rebuild everything without a fact; nothing of it stays"),
     ("/exam [FILE]", "ask all that was learned; with FILE an exam, beside this chat"),
     ("/metrics", "stability, plasticity and forgetting so far"),
@@ -119,11 +119,10 @@ class Chat:
             self.console.print(escape(text), style=None if self.is_plain else style)
 
     def _counts(self) -> tuple[int, int]:
-        waiting = len(self._waiting())
-        return len(self.session.facts()) - waiting, waiting
+        return len(self._in_state("active")), len(self._in_state("pending"))
 
-    def _waiting(self) -> set[int]:
-        return {row.id for row in self.session.facts() if row.state == "pending"}
+    def _in_state(self, state: str) -> set[int]:
+        return {row.id for row in self.session.facts() if row.state == state}
 
     # commands -----------------------------------------------------------------------------------------------------------
     def _help(self, rest: str) -> None:
@@ -148,11 +147,11 @@ class Chat:
             raise ConfigError("/forget needs an id, as /facts shows it: /forget f1")
         self.session.why(rest)  # raises for an unknown id
         self._note("rebuilding without it ...")
-        before = self._waiting()
+        before = self._in_state("pending")
         self._past = None
         done = self.session.forget(rest)
         self._note(f"forgotten: {rest}; {len(done.turns)} turns that told or mentioned it are gone from the log")
-        for id in self._waiting() - before:
+        for id in self._in_state("pending") - before:
             self._note(f"f{id} was not learned again without it, and waits: /confirm f{id} tries once more", style="yellow")
         for copy in done.copies:
             self._note(f"the copy in {copy} still has it", style="yellow")

@@ -62,7 +62,9 @@ def fact_line(row: FactRow) -> str:
     record = row.record
     if "risks" in record:
         return f"f{row.id}  {row.text}  (waits: {', '.join(record['risks'])})"
-    return f"f{row.id}  {row.text}  ({record['relation']}, turn {row.turn}, p {record['p_after']:.2f}, {record['steps']} steps)"
+    state = "evicted: no longer rehearsed, still in the weights; " if row.state == "evicted" else ""
+    figures = f"{record['relation']}, turn {row.turn}, p {record['p_after']:.2f}, {record['steps']} steps"
+    return f"f{row.id}  {row.text}  ({state}{figures})"
 
 
 def why_lines(found: Mapping[str, Any]) -> list[str]:

@@ -40,6 +40,11 @@ def rows_without(known: Knowledge, old: Rows, number: int, mentions: Callable[[s
     return [found[n] for n in sorted(found)]
 
 
+def is_learned(row: FactRow) -> bool:
+    """Whether it was learned at some time, and did not only wait."""
+    return "risks" not in row.record
+
+
 def texts_of(row: FactRow) -> list[str]:
     """A fact's statements: in every wording, and those that were superseded."""
     superseded = [old["fact_text"] for old in row.record.get("superseded", ())]

@@ -17,10 +17,11 @@ from .adapter import Adapter
 from .adapter_files import as_bytes, tensors_of
 from .bases import Base
 from .config import OnlineConfig
-from .fact_rows import rows_now, rows_without, texts_of
+from .fact_rows import is_learned, rows_now, rows_without, texts_of
 from .mentions import mention_test
 from .private_files import write_private
 from .small_base import with_base
+from .snapshots import what_went
 from .state_records import FactRow, Forgotten, Rebuilt
 from .state_records import Turn as Kept
 from .state_view import stored_header
@@ -28,6 +29,7 @@ from .store import StateFolder, check_free
 from .trainer import OnlineTrainer, Turn
 
 LoadBase = Callable[[OnlineConfig], Base]
+EVICTED = "f{0} is evicted: no longer rehearsed, still in the weights; /forget f{0} takes it out"
 MOVABLE = ("model.base_model_name", "model.fallback")  # where the base lies; its hash says which one it is
 
 
@@ -168,11 +170,12 @@ class Session:
     def _undo(self, text: str) -> Turn:
         """Back to before the last fact, byte for byte, from the folder."""
         before, place, snapshot = self.store.turn, self.trainer.place(), self.store.previous()
-        known = self.trainer.known
-        turn = Turn(known.clock + 1, text, kind="command", changed=True, notes=["the last fact is undone"])
+        known, records = self.trainer.known, self.trainer.known.records
+        turn = Turn(known.clock + 1, text, kind="command", changed=True)
         try:
             if snapshot is not None:
                 self.trainer.go_back(tensors_of(snapshot.adapter), snapshot.memory)
+                turn.notes.append(what_went(records, known.records))
                 self.trainer.tick(turn)
             turn.number = self.store.undo(Kept(text=text, reply="", kind="command", memory=known.state_dict()))
         except BaseException:
@@ -190,8 +193,8 @@ class Session:
 
     # what is known ------------------------------------------------------------------------------------------------------
     def facts(self) -> list[FactRow]:
-        """Active and waiting facts, in order."""
-        return self.store.facts("active", "pending")
+        """Active and waiting facts and those that were learned and evicted, in order."""
+        return [row for row in self.store.facts("active", "pending", "evicted") if row.state != "evicted" or is_learned(row)]
 
     def why(self, id: str) -> dict[str, Any]:
         """All that is known of a fact."""
@@ -222,8 +225,13 @@ class Session:
     def _adapter(self) -> bytes:
         return as_bytes(self.trainer.adapter.state(), {"base_sha256": self.base_sha256})
 
+    def _was_active(self, row: FactRow) -> bool:
+        return row.id in self.rows and self.rows[row.id].state == "active"
+
     def _commit(self, turn: Turn) -> None:
         told = [int(entry["id"][1:]) for entry in (*turn.facts, *turn.waiting) if entry["id"]]
+        now = rows_now(self.trainer.known, self.rows, told)
+        turn.notes += [EVICTED.format(row.id) for row in now if row.state == "evicted" and self._was_active(row)]
         kept = Kept(
             text=turn.text,
             reply=turn.reply,
@@ -232,7 +240,7 @@ class Session:
             losses=turn.losses,
             seconds=round(turn.seconds, 4),
             fact=told[0] if told else None,
-            facts=[row for row in rows_now(self.trainer.known, self.rows, told) if self.rows.get(row.id) != row],
+            facts=[row for row in now if self.rows.get(row.id) != row],
             adapter=self._adapter() if turn.changed else None,
             memory=self.trainer.known.state_dict(),
             metrics=self.trainer.metrics.state_dict(),

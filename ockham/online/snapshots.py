@@ -21,6 +21,15 @@ class Place:
     state: Mapping[str, Any]
 
 
+def what_went(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> str:
+    """What going back did to the facts, in words; records by id, before and after it."""
+    gone = [id for id in before if id not in after]
+    named = " and ".join(part for part in (", ".join(gone[:-1]), *gone[-1:]) if part)
+    found = [f"{named} {'is' if len(gone) == 1 else 'are'} undone"] if gone else []
+    changed = [id for id in after if id in before and before[id] != after[id]]
+    return "; ".join([*found, *(f"{id} is back to {after[id]['text']!r}" for id in changed)])
+
+
 class Snapshots:
     """The state before every `interval`-th learned message; the newest `keep` of them."""
 

@@ -25,7 +25,7 @@ from .learning import Learner
 from .metrics import MetricsTracker
 from .rebuild import rebuild
 from .safety import Safety
-from .snapshots import Place, Snapshots
+from .snapshots import Place, Snapshots, what_went
 from .teacher import Teacher
 from .turn import Turn as Turn
 
@@ -240,10 +240,10 @@ class OnlineTrainer:
         self._told(turn, self.teacher.info(text), text)
 
     def _undo(self, turn: Turn, rest: str) -> None:
-        sha, place = self.adapter.sha256(), self.snapshots.back()
+        sha, place, records = self.adapter.sha256(), self.snapshots.back(), self.known.records
         self.go_back(place.adapter, place.state)
         turn.changed = self.adapter.sha256() != sha
-        turn.notes.append("the last fact is undone")
+        turn.notes.append(what_went(records, self.known.records))
 
     def _begin(self, turn: Turn, rest: str) -> None:
         """A new session."""
