@@ -25,7 +25,7 @@ from ..lock import FolderLock
 from . import forgetting, recovery, session_log, state_tables, undoing
 from .adapter_files import AdapterFiles, digest
 from .private_files import FILE_MODE, append_private, make_folder
-from .state_copy import write_copy
+from .state_copy import check_new, partial, write_copy
 from .state_records import Forgotten, Rebuilt, Snapshot, Turn
 from .state_tables import StateTables, dumps
 from .state_view import StateView, plain
@@ -189,10 +189,21 @@ class StateFolder(StateView):
         return Forgotten(stones, turns, [path for path in paths if path.is_dir()])
 
     def save(self, target: Path) -> None:
-        """A copy of the whole state in a new folder, which opens as this one does. Raises WorldError."""
-        self._settle()
-        write_copy(self.tables, self.adapters, target)
-        self.tables.insert("copies", path=str(target.resolve()))
+        """A copy of the whole state in a new folder, which opens as this one does. Raises WorldError.
+
+        It is noted down before it is made: whatever breaks off, /forget knows of every copy that is there.
+        """
+        check_new(target)
+        with self._writing():
+            places = [target.resolve(), partial(target).resolve()]
+            for place in places:
+                self.tables.insert("copies", path=str(place))
+            try:
+                write_copy(self.tables, self.adapters, target)
+            finally:
+                for place in places:
+                    if not place.exists():
+                        self.tables.db.execute("DELETE FROM copies WHERE path = ?", (str(place),))
 
     @contextmanager
     def _writing(self) -> Iterator[int]:
