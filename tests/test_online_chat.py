@@ -123,6 +123,14 @@ def test_every_command_does_its_work(chat, tmp_path):
     assert b"Tom" in contents(tmp_path / "copy")
 
 
+def test_who_knows_a_forgotten_fact_can_ask_whether_it_was_this_one(chat, tmp_path):
+    code, _, err = chat("Tom is my friend.", "/forget f1", "/why f1  tom is MY friend", "/why f1 Tom is my brother.")
+    assert code == 0
+    assert "f1: this is what was forgotten" in err
+    assert "f1: that is not it, or in other words" in err
+    assert b"Tom" not in contents(tmp_path / "chat")
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -130,6 +138,7 @@ def test_every_command_does_its_work(chat, tmp_path):
         ("/", "unknown command /"),
         ("/why", "/why needs an id"),
         ("/why f7", "there is no fact 7"),
+        ("/why f7 Tom is my friend.", "no fact was forgotten under f7"),
         ("/forget", "/forget needs an id"),
         ("/forget tom", "a fact's id is f and a number"),
         ("/forget f7", "there is no fact 7"),

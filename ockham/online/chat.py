@@ -19,7 +19,7 @@ from .trainer import Turn
 
 HELP = (
     ("/facts", "what is known, and what waits for your word"),
-    ("/why ID", "where a fact comes from, and what learning it did"),
+    ("/why ID", "where a fact comes from, and what learning it did; /why ID TEXT: whether TEXT is what was forgotten"),
     ("/confirm [ID]", "learn a fact that waits; /reject ID drops it"),
     ("/learn TEXT", "learn a statement, whatever it looks like"),
     ("/undo", "back to before the last fact, byte for byte"),
@@ -139,7 +139,12 @@ class Chat:
     def _why(self, rest: str) -> None:
         if not rest:
             raise ConfigError("/why needs an id, as /facts shows it: /why f1")
-        for line in why_lines(self.session.why(rest)):
+        id, _, text = rest.partition(" ")
+        if text.strip():
+            is_it = self.session.was_forgotten(id, text)
+            self._note(f"{id}: this is what was forgotten" if is_it else f"{id}: that is not it, or in other words")
+            return
+        for line in why_lines(self.session.why(id)):
             self._note(line)
 
     def _forget(self, rest: str) -> None:

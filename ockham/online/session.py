@@ -200,6 +200,13 @@ class Session:
         """All that is known of a fact."""
         return self.store.why(self._number(id))
 
+    def was_forgotten(self, id: str, text: str) -> bool:
+        """Whether the fact that was forgotten under this id said `text`. Raises ConfigError where none was."""
+        found = self.store.was_forgotten(_digits(id), text)
+        if found is None:
+            raise ConfigError(f"no fact was forgotten under {id.strip()}; /why {id.strip()} alone says what is known of it")
+        return found
+
     def export(self, path: Path) -> int:
         """Every fact as a line of JSON, in a file for its owner alone; how many. Raises WorldError where it cannot be written."""
         check_target("/export", path)
@@ -216,11 +223,9 @@ class Session:
 
     # inside -------------------------------------------------------------------------------------------------------------
     def _number(self, id: str) -> int:
-        digits = id.strip().removeprefix("f")
-        if not (digits.isascii() and digits.isdecimal() and len(digits) < 10):
-            raise ConfigError(f"a fact's id is f and a number, as /facts shows it, got {id.strip()[:40]!r}")
-        self.store.why(int(digits))  # raises for an unknown id
-        return int(digits)
+        number = _digits(id)
+        self.store.why(number)  # raises for an unknown id
+        return number
 
     def _adapter(self) -> bytes:
         return as_bytes(self.trainer.adapter.state(), {"base_sha256": self.base_sha256})
@@ -248,6 +253,13 @@ class Session:
         )
         turn.number = self.store.commit(kept)
         self.rows = {row.id: row for row in self.store.facts()}
+
+
+def _digits(id: str) -> int:
+    digits = id.strip().removeprefix("f")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 10):
+        raise ConfigError(f"a fact's id is f and a number, as /facts shows it, got {id.strip()[:40]!r}")
+    return int(digits)
 
 
 def header(base: Base, config: OnlineConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The states that /undo can go back to, in memory: the law of the state folder's (undoing.py), for a trainer without a folder."""
+"""The states that /undo can go back to, in memory, for a trainer without a folder; the law of undoing.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .config import CheckpointSettings
+from .undoing import is_snapshot_due
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Snapshots:
 
     def add(self, place: Place) -> None:
         """A message was learned; `place` is from before it."""
-        since = self.places[-1].turn if self.places else None
-        if since is None or sum(turn >= since for turn in self.learned) >= self.settings.interval:
+        last = self.places[-1].turn if self.places else None
+        if is_snapshot_due(last, sum(turn >= (last or 0) for turn in self.learned), self.settings.interval):
             self.places = [*self.places, place][-self.settings.keep :]
         self.learned = [*self.learned, place.turn]
 

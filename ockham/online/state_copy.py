@@ -52,9 +52,8 @@ def _fill(folder: Path, tables: StateTables, adapters: AdapterFiles, target: Pat
     os.close(os.open(path, os.O_CREAT | os.O_EXCL, FILE_MODE))
     with closing(sqlite3.connect(path)) as copy:
         tables.db.backup(copy)
-        copy.execute(
-            "DELETE FROM copies WHERE path IN (?, ?)", (str(target.resolve()), str(partial(target).resolve()))
-        )  # a copy is none of itself
+        itself = [(str(path.resolve()),) for path in (target, partial(target))]
+        copy.executemany("DELETE FROM copies WHERE path = ?", itself)
         copy.commit()
     there = AdapterFiles(folder)
     for number, sha256 in map(tuple, tables.all("SELECT number, sha256 FROM adapters")):

@@ -82,6 +82,11 @@ class StateView:
         """What was forgotten."""
         return self.tables.tombstones()
 
+    def was_forgotten(self, fact_id: int, text: str) -> bool | None:
+        """Whether the fact that was forgotten under this id said `text`; None where none was forgotten under it."""
+        stone = next((stone for stone in self.tombstones() if stone.id == fact_id), None)
+        return None if stone is None else stone.is_of(text)
+
     def previous(self) -> Snapshot | None:
         """The state before the newest learned turn that is kept, byte for byte; None where there is none."""
         rows = self.tables.all("SELECT turn, adapter, memory FROM snapshots ORDER BY turn DESC LIMIT 1")

@@ -6,11 +6,19 @@ from .state_records import Snapshot
 from .state_tables import StateTables
 
 
+def is_snapshot_due(last: int | None, learned: int, interval: int) -> bool:
+    """The law, with a folder and without: the state before the first learned message, then before every `interval`-th.
+
+    `last`: turn of the newest state that is kept; `learned`: turns since then that learned, those that were undone left out.
+    """
+    return last is None or learned >= interval
+
+
 def take_snapshot(tables: StateTables, turn: int, interval: int) -> None:
     """Within a transaction: keep the state before learned turn `turn`, every `interval` of them."""
     last = tables.one("SELECT max(turn) FROM snapshots")
     learned = tables.one("SELECT count(*) FROM turns WHERE turn >= ? AND is_learned AND NOT is_undone", last or 0)
-    if last is None or learned >= interval:
+    if is_snapshot_due(last, learned, interval):
         tables.db.execute("INSERT INTO snapshots SELECT ?, adapter, memory FROM state", (turn,))
 
 
