@@ -62,11 +62,17 @@ def test_drift_has_a_zero_and_a_direction():
         log_drift(0.0, 8.0)
 
 
-def test_stability_compares_with_its_first_measurement():
-    stability = Stability()
-    assert stability.measure(torch.full((4,), 1.0), 0.0)["perplexity_drift"] == 0.0
-    later = stability.measure(torch.full((4,), 1.3), 0.02)
-    assert later == pytest.approx({"perplexity": math.exp(1.3), "kl": 0.02, "perplexity_drift": 0.3})
+def test_stability_compares_with_the_base_at_the_first_measurement_too():
+    stability, asked = Stability(), []
+
+    def base():
+        asked.append(1)
+        return torch.full((4,), 1.0)
+
+    first = stability.measure(torch.full((4,), 1.3), base, 0.02)
+    assert first == pytest.approx({"perplexity": math.exp(1.3), "kl": 0.02, "perplexity_drift": 0.3})
+    assert stability.measure(torch.full((4,), 1.0), base, 0.0)["perplexity_drift"] == 0.0
+    assert len(asked) == 1
 
 
 # plasticity
@@ -117,8 +123,7 @@ def test_positive_is_forgotten_in_every_figure():
     assert forgetting_rate(0.9, 0.6, since=10, now=10) is None
     forgetting = Forgetting()
     forgetting.learned("f1", 0, 0.9)
-    forgetting.measure(0, {}, anchor=0.9)
-    worse = forgetting.measure(5, {"f1": 0.5}, anchor=0.5)
+    worse = forgetting.measure(5, {"f1": 0.5}, anchor=0.5, base=lambda: 0.9)
     signed = [worse[name] for name in ("mean_regression", "worst_regression", "forgetting_rate", "anchor_regression")]
     assert all(value > 0 for value in signed)
 
@@ -189,7 +194,8 @@ def test_two_metrics_of_one_name_are_refused(own):
 
 
 def probe(loss=1.0, **facts):
-    return lambda: Probe(token_losses=torch.full((3,), loss), kl=0.01, facts=facts, anchor=0.8, prompts=("Hi there",))
+    return lambda: Probe(token_losses=torch.full((3,), loss), base_losses=lambda: torch.ones(3), kl=0.01, facts=facts,
+                         prompts=("Hi there",))  # fmt: skip
 
 
 def test_a_row_a_turn_and_a_summary_of_all(own):
@@ -204,6 +210,13 @@ def test_a_row_a_turn_and_a_summary_of_all(own):
     assert "errors" not in tracker.rows[-1]
     assert tracker.rows[0] == {"turn": 1, "steps": 2, "recent_loss": 1.5, "adaptation_speed": 1.0}
     assert tracker.summary()["recent_loss"]["last"] == 1.5
+
+
+def test_the_first_measurement_is_compared_with_the_base():
+    """Loss 2 where the base has 1: ln(e² / e) = 1 and e⁻¹ − e⁻²."""
+    row = MetricsTracker(MetricsSettings()).record(9, probe=probe(2.0))
+    assert row["perplexity_drift"] == pytest.approx(1.0)
+    assert row["anchor_regression"] == pytest.approx(math.exp(-1) - math.exp(-2))
 
 
 def test_the_probe_is_not_called_unless_it_is_given():
@@ -269,6 +282,6 @@ def test_a_broken_state_is_refused_and_changes_nothing():
     before = json.dumps(tracker.state_dict())
     for name in ("stability", "plasticity", "forgetting", "rows", "running"):
         with pytest.raises(CheckpointError, match="metrics in this state are broken"):
-            tracker.load_state_dict({k: v for k, v in json.loads(before).items() if k != name} | {"stability": {"first": 99.0}}
+            tracker.load_state_dict({k: v for k, v in json.loads(before).items() if k != name} | {"stability": {"base": 99.0}}
                                     if name != "stability" else {})  # fmt: skip
         assert json.dumps(tracker.state_dict()) == before

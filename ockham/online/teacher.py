@@ -214,15 +214,19 @@ class Teacher:
         """KL(base ‖ adapter) on the anchor prompts, nats/token."""
         return self.learner.kl(self.config.anchors.prompts)
 
+    def _base_losses(self) -> Tensor:
+        with self.adapter.disabled():
+            return self.learner.anchor_losses(self.config.anchors.prompts)
+
     def probe(self) -> Probe:
         """One measurement of the model."""
         prompts = self.config.anchors.prompts
         losses = self.learner.anchor_losses(prompts)
         return Probe(
             token_losses=losses,
+            base_losses=self._base_losses,
             kl=self.learner.kl(prompts),
             facts={fact.id: self.learner.least_probability(self.kept_forms(fact)) for fact in self.known.memory.facts},
-            anchor=float((-losses).exp().mean()),
             model=self.adapter.model,
             tokenizer=self.base,
             prompts=prompts,

@@ -7,7 +7,7 @@ what a task's accuracy was at best less what it is now.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
@@ -23,11 +23,13 @@ def forgetting_rate(baseline: float, current: float, since: int, now: int) -> fl
 
 
 class Forgetting:
-    """Baselines of facts by id, and of the anchors. Performance is p(answer), or a share of right answers: higher = better."""
+    """Baselines of facts by id, and of the anchors: the base's. Performance is p(answer), or a share of right answers: higher =
+    better.
+    """
 
     def __init__(self) -> None:
         self.baselines: dict[str, tuple[int, float]] = {}  # id -> (turn, performance)
-        self.anchor: tuple[int, float] | None = None
+        self.base: float | None = None  # its performance on the anchors
 
     def learned(self, id: str, turn: int, performance: float) -> None:
         """A fact was just learned, or learned anew: what comes later is compared with this."""
@@ -37,12 +39,14 @@ class Forgetting:
         """Of each fact that has a baseline, by id; positive = forgotten."""
         return {id: regression(self.baselines[id][1], now) for id, now in performance.items() if id in self.baselines}
 
-    def measure(self, turn: int, performance: Mapping[str, float], anchor: float | None = None) -> dict[str, float]:
-        """Figures of one measurement: `performance` of the facts by id, `anchor` that on the anchor prompts.
+    def measure(
+        self, turn: int, performance: Mapping[str, float], anchor: float | None = None, base: Callable[[], float] | None = None
+    ) -> dict[str, float]:
+        """Figures of one measurement: `performance` of the facts by id, `anchor` that on the anchor prompts, `base` what the base
+        alone has there; it is asked for once.
 
         `fact_performance` (mean; higher = better), `mean_regression`, `worst_regression`, `forgetting_rate` (mean over the facts;
-        a turn), `anchor_performance` (higher = better), `anchor_regression`. Facts without a baseline are left out; the first
-        measurement of the anchors is their baseline.
+        a turn), `anchor_performance` (higher = better), `anchor_regression`. What has no baseline is left out.
         """
         lost = self.regressions(performance)
         found: dict[str, float] = {}
@@ -53,15 +57,19 @@ class Forgetting:
         if known := [rate for rate in rates if rate is not None]:
             found["forgetting_rate"] = fmean(known)
         if anchor is not None:
-            self.anchor = self.anchor or (turn, float(anchor))
-            found |= {"anchor_performance": float(anchor), "anchor_regression": regression(self.anchor[1], anchor)}
+            found["anchor_performance"] = float(anchor)
+            if self.base is None and base is not None:
+                self.base = float(base())
+            if self.base is not None:
+                found["anchor_regression"] = regression(self.base, anchor)
         return found
 
     def state_dict(self) -> dict[str, Any]:
         """The baselines, in JSON's own types."""
-        return {"facts": {id: list(pair) for id, pair in self.baselines.items()}, "anchor": list(self.anchor or ())}
+        return {"facts": {id: list(pair) for id, pair in self.baselines.items()}, "base": self.base}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Becomes what `state_dict` gave."""
         self.baselines = {id: (int(turn), float(value)) for id, (turn, value) in state["facts"].items()}
-        self.anchor = (int(state["anchor"][0]), float(state["anchor"][1])) if state["anchor"] else None
+        base = state.get("base")  # None = not measured yet
+        self.base = None if base is None else float(base)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -41,33 +41,37 @@ def kl_per_token(base_logits: Tensor, adapter_logits: Tensor) -> float:
     return 0.0 if -1e-12 < found < 0 else found  # rounding; a NaN stays one
 
 
-def log_drift(perplexity_now: float, perplexity_first: float) -> float:
-    """ln(PPL_t / PPL_0): 0 = as at first, positive = worse on the anchors, negative = better; dimensionless.
+def log_drift(perplexity_now: float, perplexity_base: float) -> float:
+    """ln(PPL_t / PPL_0), PPL_0 the base's: 0 = as the base, positive = worse on the anchors, negative = better; dimensionless.
 
     It has a direction and a zero; the standard deviation over time has neither, and grows when nothing but time passes.
     """
-    if perplexity_now <= 0 or perplexity_first <= 0:
-        raise ConfigError(f"perplexities must be > 0, got {perplexity_now} and {perplexity_first}")
-    return math.log(perplexity_now) - math.log(perplexity_first)
+    if perplexity_now <= 0 or perplexity_base <= 0:
+        raise ConfigError(f"perplexities must be > 0, got {perplexity_now} and {perplexity_base}")
+    return math.log(perplexity_now) - math.log(perplexity_base)
 
 
 class Stability:
-    """Keeps the first finite perplexity, which later ones are compared with."""
+    """Keeps the base's perplexity, which the adapted model's is compared with."""
 
     def __init__(self) -> None:
-        self.first: float | None = None
+        self.base: float | None = None
 
-    def measure(self, token_losses: Tensor, kl: float) -> dict[str, float]:
-        """`perplexity`, `kl` and `perplexity_drift` of one measurement on the anchors; the first one's drift is 0."""
+    def measure(self, token_losses: Tensor, base_losses: Callable[[], Tensor], kl: float) -> dict[str, float]:
+        """`perplexity`, `kl` and `perplexity_drift` of one measurement on the anchors.
+
+        `base_losses`: those of the base alone on the same tokens, asked for once.
+        """
         now = perplexity(token_losses)
-        if self.first is None and math.isfinite(now):
-            self.first = now
-        return {"perplexity": now, "kl": kl, "perplexity_drift": log_drift(now, now if self.first is None else self.first)}
+        if self.base is None:
+            self.base = perplexity(base_losses())
+        return {"perplexity": now, "kl": kl, "perplexity_drift": log_drift(now, self.base)}
 
     def state_dict(self) -> dict[str, Any]:
-        """The first perplexity, or None."""
-        return {"first": self.first}
+        """The base's perplexity, or None."""
+        return {"base": self.base}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Becomes what `state_dict` gave."""
-        self.first = None if state["first"] is None else float(state["first"])
+        base = state.get("base")  # None = not measured yet
+        self.base = None if base is None else float(base)

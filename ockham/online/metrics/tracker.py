@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,17 +22,23 @@ from .stability import Stability
 class Probe:
     """One measurement of the model: what the metrics are worked out from.
 
-    `token_losses`: nats, of the base's replies to the anchor prompts. `kl`: nats/token, on the same tokens. `facts`: performance
-    by id. `anchor`: performance on the anchor prompts, or None. `model`, `tokenizer`, `prompts`: for metrics of the user's own.
+    `token_losses`: nats, of the base's replies to the anchor prompts; `base_losses` gives those of the base alone, and is asked
+    for once in a chat. `kl`: nats/token, on the same tokens. `facts`: performance by id. `model`, `tokenizer`, `prompts`: for
+    metrics of the user's own.
     """
 
     token_losses: Tensor
+    base_losses: Callable[[], Tensor]
     kl: float
     facts: Mapping[str, float]
-    anchor: float | None = None
     model: Any = None
     tokenizer: Any = None
     prompts: Sequence[str] = ()
+
+
+def _mean_prob(token_losses: Tensor) -> float:
+    """The mean of the tokens' probabilities: the performance on the anchors."""
+    return float((-token_losses).exp().mean())
 
 
 @dataclass
@@ -107,8 +114,9 @@ class MetricsTracker:
             found |= self.plasticity.measure(losses)
         if probe is not None:
             seen = probe()
-            found |= self.stability.measure(seen.token_losses, seen.kl)
-            found |= self.forgetting.measure(turn, seen.facts, seen.anchor)
+            base_losses = functools.cache(seen.base_losses)
+            found |= self.stability.measure(seen.token_losses, base_losses, seen.kl)
+            found |= self.forgetting.measure(turn, seen.facts, _mean_prob(seen.token_losses), lambda: _mean_prob(base_losses()))
             own, errors = self.custom.measure(seen.model, seen.tokenizer, seen.prompts)
             found |= own
         row: dict[str, Any] = {"turn": turn, **{name: v if math.isfinite(v) else None for name, v in found.items()}}
