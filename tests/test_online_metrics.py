@@ -251,29 +251,15 @@ def test_tracker_state_is_byte_equal_after_a_round_trip_and_goes_on_the_same():
     assert first.record(6, [0.1], probe(f1=0.1)) == second.record(6, [0.1], probe(f1=0.1))
 
 
-def test_dropping_a_fact_leaves_no_trace_in_the_state():
-    tracker = MetricsTracker(MetricsSettings())
-    tracker.learned("f77", 0, 0.9)
-    tracker.record(1, probe=probe(f77=0.8))
-    tracker.drop("f77")
-    assert "f77" not in json.dumps(tracker.state_dict())
-
-
-def test_dropping_a_learned_fact_leaves_no_figure_of_its_turn_or_of_a_later_one():
-    tracker = MetricsTracker(MetricsSettings())
-    tracker.learned("f1", 1, 0.9)
-    tracker.record(1, losses=[2.0], total=2.0)
-    tracker.learned("f2", 2, 0.9)
-    tracker.record(2, losses=[4.586172580718994], total=4.586172580718994)
-    tracker.record(3, losses=[1.0])
-    tracker.drop("f7")  # which only waited
-    assert len(tracker.rows) == 3
-    tracker.drop("f2")
-    written = json.dumps(tracker.state_dict())
-    assert [row["turn"] for row in tracker.rows] == [1]
-    assert "4.58" not in written
-    assert tracker.summary() == {}
-    assert "f1" in tracker.forgetting.baselines
+def test_clearing_leaves_only_what_was_measured_of_the_base():
+    tracker, fresh = MetricsTracker(MetricsSettings()), MetricsTracker(MetricsSettings())
+    tracker.learned("f77", 1, 0.9)
+    tracker.record(1, losses=[4.586172580718994], probe=probe(2.0, f77=0.8), total=4.586172580718994)
+    tracker.clear()
+    left = tracker.state_dict()
+    assert (left["stability"]["base"], left["forgetting"]["base"]) == pytest.approx((math.e, math.exp(-1)))
+    left["stability"]["base"] = left["forgetting"]["base"] = None
+    assert left == fresh.state_dict()
 
 
 def test_a_broken_state_is_refused_and_changes_nothing():

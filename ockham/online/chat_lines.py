@@ -16,6 +16,7 @@ REASONS = {
     REJECTED_COMPLEXITY: "not kept: it would have changed too much else",
     SKIPPED: "known already",
 }
+GONE = "learning: its figures went with a fact that was forgotten"
 RISKS = {
     "CAP_FACTS": "many facts in this session",
     "CAP_KL": "much has changed in this session",
@@ -63,8 +64,8 @@ def fact_line(row: FactRow) -> str:
     if "risks" in record:
         return f"f{row.id}  {row.text}  (waits: {', '.join(record['risks'])})"
     state = "evicted: no longer rehearsed, still in the weights; " if row.state == "evicted" else ""
-    figures = f"{record['relation']}, turn {row.turn}, p {record['p_after']:.2f}, {record['steps']} steps"
-    return f"f{row.id}  {row.text}  ({state}{figures})"
+    figures = f", p {record['p_after']:.2f}, {record['steps']} steps" if "steps" in record else ""
+    return f"f{row.id}  {row.text}  ({state}{record['relation']}, turn {row.turn}{figures})"
 
 
 def why_lines(found: Mapping[str, Any]) -> list[str]:
@@ -72,13 +73,19 @@ def why_lines(found: Mapping[str, Any]) -> list[str]:
     lines = [f"f{found['id']}  {found['text']}  ({found['state']})", f"source: {found['source']!r}, turn {found['turn']}"]
     if "risks" in found:
         return [*lines, f"waits, or waited, for: {', '.join(found['risks'])}"]
-    lines += [
+    return [*lines, *(_learning_lines(found) if "steps" in found else [GONE]), *_history_lines(found)]
+
+
+def _learning_lines(found: Mapping[str, Any]) -> list[str]:
+    return [
         f"detector: pattern {found['pattern']}, relation {found['relation']}, confidence {found['confidence']:.2f}",
         f"learning: {found['steps']} steps, {found['units']:.0f} compute units, p {found['p_before']:.3f} -> "
         f"{found['p_after']:.3f}, scale {found['scale']:g}, {found['reason_code']}",
         f"cost: KL {found['kl_cost']:+.5f} nats/token on the anchor prompts, {found['kl']:.5f} after it",
         f"adapter: {found['adapter_before'][:16]}… -> {found['adapter_after'][:16]}…",
     ]
-    lines += [f"before: {old['value']!r} ({old['fact_text']!r}, turn {old['first_seen']})" for old in found["superseded"]]
-    lines += [f"history: turn {entry['turn']}, {entry['state']} {entry['reason_code']}" for entry in found.get("history", ())]
-    return lines
+
+
+def _history_lines(found: Mapping[str, Any]) -> list[str]:
+    lines = [f"before: {old['value']!r} ({old['fact_text']!r}, turn {old['first_seen']})" for old in found["superseded"]]
+    return lines + [f"history: turn {entry['turn']}, {entry['state']} {entry['reason_code']}" for entry in found["history"]]

@@ -30,14 +30,23 @@ def rows_now(known: Knowledge, old: Rows, told: Collection[int] = ()) -> list[Fa
 
 
 def rows_without(known: Knowledge, old: Rows, number: int, mentions: Callable[[str], bool]) -> list[FactRow]:
-    """Every fact that stays when one is forgotten: those that stand; those that were undone or evicted and do not mention it."""
+    """Every fact that stays when one is forgotten: those that stand; of those that were undone or evicted and do not mention it,
+    the texts.
+    """
     found = {n: _row(n, record, state, old.get(n), old) for n, record, state in standing(known) if n != number}
     for n, row in old.items():
         if n != number and n not in found and not mentions(row.text):
             state = row.state if row.state in ("undone", "superseded") else "evicted"
-            record = {**row.record, "message": row.text}
-            found[n] = _row(n, record | ({"records": []} if "records" in record else {}), state, row, old)
+            found[n] = _row(n, _texts_alone(row, mentions), state, row, old)
     return [found[n] for n in sorted(found)]
+
+
+def _texts_alone(row: FactRow, mentions: Callable[[str], bool]) -> dict[str, Any]:
+    """The record of a fact that was not learned again: its figures and hashes may rest on what is forgotten."""
+    record = {key: row.record[key] for key in ("relation", "risks") if key in row.record}
+    told = [{"text": told["text"]} for told in row.record.get("records", ()) if not mentions(told["text"])]
+    superseded = [old for old in row.record.get("superseded", ()) if not any(map(mentions, (old["fact_text"], old["value"])))]
+    return record | {"text": row.text, "message": row.text, "records": told, "superseded": superseded}
 
 
 def is_learned(row: FactRow) -> bool:

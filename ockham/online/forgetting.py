@@ -47,8 +47,8 @@ def unknown_fact(tables: StateTables, fact_id: int) -> str:
 def bury(tables: StateTables, stones: list[Tombstone], rebuilt: Rebuilt, adapter: int, mentions: Mentions) -> list[int]:
     """Within a transaction: the chat becomes the rebuilt one, and a turn of its own says so. The turns that went.
 
-    `stones`: the first is of the fact that was named. Adapter hashes from the first turn that went on also go: who guesses the
-    fact could learn it anew and compare.
+    `stones`: the first is of the fact that was named. Adapter hashes and losses from the first turn that went on also go: who
+    guesses the fact could learn it anew and compare.
     """
     named, gone = stones[0], {stone.id for stone in stones}
     turns = [t["turn"] for t in tables.turns() if t["tombstone"] is None and _goes(t, gone, mentions)]
@@ -56,7 +56,7 @@ def bury(tables: StateTables, stones: list[Tombstone], rebuilt: Rebuilt, adapter
     for turn in turns:
         _scrub(tables, turn, named.id)
     since = min(turns, default=named.turn)
-    tables.db.execute("UPDATE turns SET adapter_sha256 = NULL WHERE turn >= ?", (since,))
+    tables.db.execute("UPDATE turns SET adapter_sha256 = NULL, losses = '{}' WHERE turn >= ?", (since,))
     tables.db.execute("UPDATE turns SET adapter_before = NULL WHERE turn > ?", (since,))
     for table in ("snapshots", "changes"):
         tables.db.execute(f"DELETE FROM {table}")

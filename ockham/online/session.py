@@ -147,8 +147,6 @@ class Session:
         staying = [text for row in rows_now(known, {}) if f"f{row.id}" not in ids for text in texts_of(row)]
         mentions = mention_test(gone, staying, self.trainer.teacher.info)
         self.trainer.rebuild(ids, mentions)
-        for left in ids:
-            self.trainer.metrics.drop(left)
         self._trim(mentions)
         kept = {n: row for n, row in self.rows.items() if f"f{n}" not in same}
         rebuilt = Rebuilt(

@@ -70,7 +70,7 @@ class MetricsTracker:
     """Rows of figures by turn. Plasticity in every turn with an update; the rest where a probe is given: it costs forward passes.
 
     The newest `keep` rows stay; the summary counts all turns. Figures are numbers without words: nothing of a fact but its id,
-    turn and performance is kept, and `drop` takes those away.
+    turn and performance is kept, and `clear` takes those away.
     """
 
     def __init__(self, settings: MetricsSettings) -> None:
@@ -90,14 +90,12 @@ class MetricsTracker:
         """A fact was just learned, with this performance."""
         self.forgetting.learned(id, turn, performance)
 
-    def drop(self, id: str) -> None:
-        """Leaves nothing of a fact: not its baseline, nor, where it was learned, any figure of a turn from then on, the newest
-        losses, or the summary, which begins anew. Whoever guesses the fact could learn it anew and compare.
+    def clear(self) -> None:
+        """Begins anew; what was measured of the base alone stays. A figure that a fact had a part in would confirm it to whoever
+        guesses it: he could learn it anew and compare.
         """
-        baseline = self.forgetting.baselines.pop(id, None)
-        if baseline is not None:
-            self.rows = [row for row in self.rows if row["turn"] < baseline[0]]
-            self._running, self.plasticity = {}, Plasticity(self.settings.window)
+        self._running, self.rows = {}, []
+        self.plasticity, self.forgetting.baselines = Plasticity(self.settings.window), {}
 
     def record(
         self, turn: int, losses: Sequence[float] = (), probe: Callable[[], Probe] | None = None, **figures: float
