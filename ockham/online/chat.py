@@ -44,7 +44,7 @@ class Chat:
             "/metrics": self._metrics, "/export": self._export, "/save": self._save,
         }  # fmt: skip
         self.code = 0
-        self._past: Any = None  # what the arrow keys bring back; nothing after a /forget
+        self._past: Any = None  # what the arrow keys bring back; nothing after a /forget or a /reject
 
     def run(self) -> int:
         """Until the end of the input or /quit; the exit code: over pipes that of the first message that was refused, else 0."""
@@ -98,6 +98,7 @@ class Chat:
             raise ConfigError(f"unknown command {verb}{nearest(verb, [*self.commands, *TAKEN, '/quit'])}; /help lists them")
         else:
             self._show(self.session.say(text))
+            self._past = None if verb == "/reject" else self._past
 
     def _show(self, turn: Turn) -> None:
         if turn.reply and self.is_plain:

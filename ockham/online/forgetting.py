@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 from ..errors import ConfigError
@@ -11,9 +11,9 @@ from .mentions import texts_in
 from .state_records import FactRow, Rebuilt
 from .state_tables import StateTables, dumps
 from .tombstones import Tombstone
+from .trimming import Mentions
 
 REASON = "FORGOTTEN"
-Mentions = Callable[[str], bool]
 
 
 def facts_to_forget(tables: StateTables, fact_id: int, rebuilt: Rebuilt, mentions: Mentions) -> list[FactRow]:
@@ -27,9 +27,9 @@ def facts_to_forget(tables: StateTables, fact_id: int, rebuilt: Rebuilt, mention
     kept = {fact.id for fact in rebuilt.facts}
     if fact_id in kept:
         raise ValueError(f"the rebuilt chat still has fact {fact_id}")
-    told = [f"fact {fact.id}" for fact in rebuilt.facts if _mentions((fact.text, fact.record), mentions)]
+    told = [f"fact {fact.id}" for fact in rebuilt.facts if tell((fact.text, fact.record), mentions)]
     metrics = json.loads(tables.one("SELECT metrics FROM state")) if rebuilt.metrics is None else rebuilt.metrics
-    told += [name for name, held in (("memory", rebuilt.memory), ("metrics", metrics)) if _mentions(held, mentions)]
+    told += [name for name, held in (("memory", rebuilt.memory), ("metrics", metrics)) if tell(held, mentions)]
     if told:
         raise ValueError(f"what is to be forgotten is still mentioned in {', '.join(told)}; leave that out too")
     gone = [fact for fact in facts.values() if fact.id not in kept]
@@ -51,8 +51,7 @@ def bury(tables: StateTables, stones: list[Tombstone], rebuilt: Rebuilt, adapter
     guesses the fact could learn it anew and compare.
     """
     named, gone = stones[0], {stone.id for stone in stones}
-    turns = [t["turn"] for t in tables.turns() if t["tombstone"] is None and _goes(t, gone, mentions)]
-    turns = sorted({*turns, *_told_in(tables, gone)})
+    turns = sorted(turns_that_tell(tables, gone, mentions))
     for turn in turns:
         _scrub(tables, turn, named.id)
     since = min(turns, default=named.turn)
@@ -61,28 +60,40 @@ def bury(tables: StateTables, stones: list[Tombstone], rebuilt: Rebuilt, adapter
     for table in ("snapshots", "changes"):
         tables.db.execute(f"DELETE FROM {table}")
     tables.replace_facts(rebuilt.facts, named.turn, REASON)
-    for stone in stones:
-        tables.insert("tombstones", **vars(stone))
-    tables.insert("forgetting", id=named.id)
-    for (path,) in map(tuple, tables.all("SELECT path FROM copies")):
-        if mentions(path):
-            tables.db.execute("DELETE FROM copies WHERE path = ?", (path,))
     tables.insert("turns", turn=named.turn, is_learned=0, tombstone=named.id)
     metrics = None if rebuilt.metrics is None else dumps(rebuilt.metrics)
     tables.update_state(turn=named.turn, adapter=adapter, memory=dumps(rebuilt.memory), metrics=metrics)
-    tables.update_state(log_bytes=len(tables.log_bytes()))
+    put_tombstones(tables, stones, mentions)
     tables.drop_adapters()
     return turns
+
+
+def put_tombstones(tables: StateTables, stones: list[Tombstone], mentions: Mentions) -> None:
+    """Within a transaction, when all else is in the tables as it shall be: the log and the files are still to be cleaned."""
+    for stone in stones:
+        tables.insert("tombstones", **vars(stone))
+    tables.insert("forgetting", id=stones[0].id)
+    for (path,) in map(tuple, tables.all("SELECT path FROM copies")):
+        if mentions(path):
+            tables.db.execute("DELETE FROM copies WHERE path = ?", (path,))
+    tables.update_state(log_bytes=len(tables.log_bytes()))
+
+
+def turns_that_tell(tables: StateTables, gone: Collection[int], mentions: Mentions) -> set[int]:
+    """In which these facts were told, confirmed or mentioned."""
+    told = {fact.turn for fact_id in gone if (fact := tables.fact(fact_id))}
+    return told | {turn["turn"] for turn in tables.turns() if turn["tombstone"] is None and _goes(turn, gone, mentions)}
+
+
+def tell(value: Any, mentions: Mentions) -> bool:
+    """Whether a text in a JSON value mentions it."""
+    return any(map(mentions, texts_in(value)))
 
 
 def _goes(turn: dict[str, Any], gone: Collection[int], mentions: Mentions) -> bool:
     """Also where the fact is in message and reply together, as in "Who is Tom?" and "Your friend."."""
     texts = (turn["text"], turn["reply"], f"{turn['text']}\n{turn['reply']}")
-    return turn["fact"] in gone or _mentions(texts, mentions)
-
-
-def _told_in(tables: StateTables, gone: Iterable[int]) -> set[int]:
-    return {fact.turn for fact_id in gone if (fact := tables.fact(fact_id))}
+    return turn["fact"] in gone or tell(texts, mentions)
 
 
 def _scrub(tables: StateTables, turn: int, stone: int) -> None:
@@ -91,7 +102,3 @@ def _scrub(tables: StateTables, turn: int, stone: int) -> None:
     empty = ("time", "kind", "text", "reply", "reason_code", "losses", "fact", "adapter_before", "adapter_sha256", "seconds")
     changes = ", ".join(f"{name} = NULL" for name in empty)
     tables.db.execute(f"UPDATE turns SET {changes}, is_learned = 0, is_undone = 0 WHERE turn = ?", (turn,))
-
-
-def _mentions(value: Any, mentions: Mentions) -> bool:
-    return any(map(mentions, texts_in(value)))

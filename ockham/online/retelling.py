@@ -23,7 +23,8 @@ Retold = tuple[dict[str, Any], Turn | None, Sequence[str]]
 def replay(path: Path, load: LoadBase, base: str | None = None) -> Iterator[Retold]:
     """Tells a log again: for each of its turns the line, what came of it now (None for a tombstone), and what differs.
 
-    `base`: where the session's base lies now, if it was moved. A tombstone is nothing, and nothing from before it can be undone.
+    `base`: where the session's base lies now, if it was moved. A tombstone is nothing, and nothing from before it can be undone;
+    that of a fact that was rejected is a message that taught nothing.
     Raises CheckpointError for a log that is damaged or of another base.
     """
     from .session import make_trainer
@@ -38,20 +39,35 @@ def replay(path: Path, load: LoadBase, base: str | None = None) -> Iterator[Reto
     trainer = make_trainer(found, config)
     for line in lines:
         if "tombstone" in line:
-            trainer.snapshots.clear()
-            yield line, None, []
+            yield line, None, _passed(trainer, line, head["base_sha256"])
         else:
             turn, differing = _told(trainer, line, head["base_sha256"])
             yield line, turn, differing
 
 
-def _told(trainer: OnlineTrainer, line: Mapping[str, Any], base_sha256: str) -> tuple[Turn, list[str]]:
-    def sha256() -> str:
-        return digest(as_bytes(trainer.adapter.state(), {"base_sha256": base_sha256}))
+def _passed(trainer: OnlineTrainer, line: Mapping[str, Any], base_sha256: str) -> list[str]:
+    """A tombstone; its fact's id is not given again."""
+    trainer.known.memory.reserve(f"f{line['tombstone']}")
+    if "adapter_sha256" not in line:
+        trainer.snapshots.clear()
+        return []
+    trainer.tick(Turn(line["turn"], ""))
+    return _differing(line, _sha256(trainer, base_sha256))
 
+
+def _sha256(trainer: OnlineTrainer, base_sha256: str) -> str:
+    return digest(as_bytes(trainer.adapter.state(), {"base_sha256": base_sha256}))
+
+
+def _differing(line: Mapping[str, Any], found: str) -> list[str]:
+    was = line["adapter_sha256"]
+    return [] if was in (None, found) else [f"adapter {found[:12]}…, it was {was[:12]}…"]
+
+
+def _told(trainer: OnlineTrainer, line: Mapping[str, Any], base_sha256: str) -> tuple[Turn, list[str]]:
     if line["reason_code"] == DAMAGED:
         turn = Turn(line["turn"], "", kind="command")
-        _fall_back(trainer, lambda: sha256() == line["adapter_sha256"])
+        _fall_back(trainer, lambda: _sha256(trainer, base_sha256) == line["adapter_sha256"])
     else:
         try:
             turn = trainer.take(line["text"])
@@ -59,9 +75,7 @@ def _told(trainer: OnlineTrainer, line: Mapping[str, Any], base_sha256: str) -> 
             turn = Turn(line["turn"], line["text"])
             return turn, [f"refused: {error}"]
     differing = [] if turn.reply == line["reply"] else [f"reply {turn.reply!r}, it was {line['reply']!r}"]
-    if line["adapter_sha256"] not in (None, found := sha256()):
-        differing.append(f"adapter {found[:12]}…, it was {line['adapter_sha256'][:12]}…")
-    return turn, differing
+    return turn, [*differing, *_differing(line, _sha256(trainer, base_sha256))]
 
 
 def _fall_back(trainer: OnlineTrainer, is_there: Callable[[], bool]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from .mentions import mention_test
 from .private_files import write_private
 from .small_base import with_base
 from .snapshots import what_went
-from .state_records import FactRow, Forgotten, Rebuilt
+from .state_records import FactRow, Forgotten, Rebuilt, Rejected
 from .state_records import Turn as Kept
 from .state_view import stored_header
 from .store import StateFolder, check_free
 from .trainer import OnlineTrainer, Turn
+from .trimming import trim_state
 
 LoadBase = Callable[[OnlineConfig], Base]
 EVICTED = "f{0} is evicted: no longer rehearsed, still in the weights; /forget f{0} takes it out"
@@ -115,8 +117,7 @@ class Session:
         if verb == "/undo":
             return self._undo(text.strip())
         if verb == "/reject":
-            self.forget(self.trainer.waiting(rest.strip())["id"])
-            return Turn(self.store.turn, text, kind="command", notes=["it is not learned, and not kept"])
+            return self._reject(text.strip(), self.trainer.waiting(rest.strip())["id"])
         before, place = self.store.turn, self.trainer.place()
         try:
             turn = self.trainer.take(text)
@@ -140,15 +141,42 @@ class Session:
         self.rows = {row.id: row for row in self.store.facts()}
         return done
 
+    def _going(self, number: int) -> Rejected:
+        """What goes with a fact: itself, and what waits and says the same; and the test for texts that mention it."""
+        gone = texts_of(self.rows[number])
+        same = [row.id for row in self.rows.values() if row.state == "pending" and row.text in gone and row.id != number]
+        ids = [number, *same]
+        staying = [text for row in rows_now(self.trainer.known, {}) if row.id not in ids for text in texts_of(row)]
+        return Rejected(ids, mention_test(gone, staying, self.trainer.teacher.info))
+
+    def _reject(self, text: str, id: str) -> Turn:
+        """What only waited goes, and nothing else is lost; where more rests on it, it is forgotten."""
+        going = self._going(self._number(id))
+        notes = ["it is not learned, and not kept"]
+        if not self.store.can_reject(going):
+            self.forget(id)
+            return Turn(self.store.turn, text, kind="command", notes=notes)
+        before, place = self.store.turn, self.trainer.place()
+        try:
+            turn = self.trainer.take(text)
+            trim = partial(trim_state, without=[f"f{n}" for n in going.ids], mentions=going.mentions)
+            trim(vars(self.trainer.known))
+            self.trainer.snapshots.reword(trim)
+            self._commit(turn, going)
+        except BaseException:
+            self._return(before, place)
+            raise
+        finally:
+            self.trainer.teacher.forget_texts()
+        turn.notes = notes
+        return turn
+
     def _forget(self, number: int) -> Forgotten:
-        known, gone = self.trainer.known, texts_of(self.rows[number])
-        same = {f"f{row.id}" for row in self.rows.values() if row.state == "pending" and row.text in gone}
-        ids = {f"f{number}"} | same
-        staying = [text for row in rows_now(known, {}) if f"f{row.id}" not in ids for text in texts_of(row)]
-        mentions = mention_test(gone, staying, self.trainer.teacher.info)
+        known, going = self.trainer.known, self._going(number)
+        mentions, ids = going.mentions, {f"f{n}" for n in going.ids}
         self.trainer.rebuild(ids, mentions)
-        self._trim(mentions)
-        kept = {n: row for n, row in self.rows.items() if f"f{n}" not in same}
+        trim_state(vars(known), (), mentions)
+        kept = {n: row for n, row in self.rows.items() if n not in going.ids[1:]}
         rebuilt = Rebuilt(
             adapter=self._adapter(),
             memory=known.state_dict(),
@@ -156,14 +184,6 @@ class Session:
             metrics=self.trainer.metrics.state_dict(),
         )
         return self.store.forget(number, rebuilt, mentions)
-
-    def _trim(self, mentions: Callable[[str], bool]) -> None:
-        """Facts that were told in one message with the forgotten one keep their own words of it."""
-        known = self.trainer.known
-        nested = [entry for record in known.records.values() for entry in (record, *record["records"])]
-        for entry in (*known.events, *nested, *known.pending.values()):
-            if "message" in entry and mentions(entry["message"]):
-                entry["message"] = entry["text"]
 
     def _undo(self, text: str) -> Turn:
         """Back to before the last fact, byte for byte, from the folder."""
@@ -231,7 +251,7 @@ class Session:
     def _was_active(self, row: FactRow) -> bool:
         return row.id in self.rows and self.rows[row.id].state == "active"
 
-    def _commit(self, turn: Turn) -> None:
+    def _commit(self, turn: Turn, rejected: Rejected | None = None) -> None:
         told = [int(entry["id"][1:]) for entry in (*turn.facts, *turn.waiting) if entry["id"]]
         now = rows_now(self.trainer.known, self.rows, told)
         turn.notes += [EVICTED.format(row.id) for row in now if row.state == "evicted" and self._was_active(row)]
@@ -249,7 +269,7 @@ class Session:
             metrics=self.trainer.metrics.state_dict(),
             is_learned=any(record["accepted"] for record in turn.facts),
         )
-        turn.number = self.store.commit(kept)
+        turn.number = self.store.commit(kept, rejected)
         self.rows = {row.id: row for row in self.store.facts()}
 
 

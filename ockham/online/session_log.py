@@ -1,7 +1,7 @@
 """session.jsonl, the log of a chat: a header, then one JSON object for each turn. A copy of it is enough for a replay.
 
 Header: FORMAT and what the session was begun with. Turn: LINE_FIELDS. A turn that mentioned what was forgotten: its number and
-the tombstone's id.
+the tombstone's id; with `adapter_sha256` where the fact only waited and was rejected.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def header_line(header: Mapping[str, Any], adapter_sha256: str) -> bytes:
 def turn_line(fields: Mapping[str, Any]) -> bytes:
     """The line of a turn."""
     if fields.get("tombstone") is not None:
-        return _line({"turn": fields["turn"], "tombstone": fields["tombstone"]})
+        after = {} if fields["adapter_sha256"] is None else {"adapter_sha256": fields["adapter_sha256"]}
+        return _line({"turn": fields["turn"], "tombstone": fields["tombstone"], **after})
     return _line({key: fields[key] for key in LINE_FIELDS})
 
 
@@ -92,7 +93,9 @@ def _fault(entry: Any, turn: int) -> str:
     """What is wrong with the line of a turn, '' where nothing is."""
     if not isinstance(entry, dict) or entry.get("turn") != turn:
         return f"the line of turn {turn} must stand here, got {_shown(entry)}"
-    if entry.keys() == {"turn", "tombstone"}:
+    if entry.keys() | {"adapter_sha256"} == {"turn", "tombstone", "adapter_sha256"}:
+        if not isinstance(entry.get("adapter_sha256", ""), str):
+            return f"'adapter_sha256' must be str, got {_shown(entry['adapter_sha256'])}"
         return "" if type(entry["tombstone"]) is int else f"'tombstone' must be a whole number, got {_shown(entry['tombstone'])}"
     if entry.keys() != LINE_FIELDS.keys():
         odd = ", ".join(sorted(entry.keys() ^ LINE_FIELDS.keys()))

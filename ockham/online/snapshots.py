@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -57,6 +58,13 @@ class Snapshots:
     def clear(self) -> None:
         """Something was forgotten: nothing from before it can come back."""
         self.places, self.learned = [], []
+
+    def reword(self, change: Callable[[Mapping[str, Any]], None]) -> None:
+        """Does this to what is known at each place, in copies of them."""
+        made = [replace(place, state=copy.deepcopy(place.state)) for place in self.places]
+        for place in made:
+            change(place.state)
+        self.places = made
 
     def copy(self) -> Snapshots:
         """As they are now; the places themselves never change."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,14 @@ class Rebuilt:
     memory: Mapping[str, Any]
     facts: Sequence[FactRow]
     metrics: Mapping[str, Any] | None = None  # None = unchanged
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Facts that only waited, of which nothing is to stay: the named one first."""
+
+    ids: Sequence[int]
+    mentions: Callable[[str], bool]
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ from typing import Any
 from ..errors import CheckpointError, ConfigError, WorldError
 from ..lock import NAME as LOCK
 from ..lock import FolderLock
-from . import forgetting, recovery, session_log, state_tables, undoing
+from . import forgetting, recovery, rejecting, session_log, state_tables, undoing
 from .adapter_files import AdapterFiles, digest
 from .private_files import FILE_MODE, append_private, make_folder
 from .state_copy import check_new, partial, write_copy
-from .state_records import Forgotten, Rebuilt, Snapshot, Turn
+from .state_records import Forgotten, Rebuilt, Rejected, Snapshot, Turn
 from .state_tables import StateTables, dumps
 from .state_view import StateView, plain
 from .tombstones import Tombstone
@@ -124,9 +124,13 @@ class StateFolder(StateView):
                 values = {"memory": dumps(memory), "metrics": dumps(metrics or {}), "log_bytes": len(line)}
                 self.tables.insert("state", one=1, turn=0, adapter=number, **values)
 
-    def commit(self, turn: Turn) -> int:
-        """Keep a turn, whole; its number. Raises WorldError where the disk refuses, ConfigError for text that is not UTF-8."""
+    def commit(self, turn: Turn, rejected: Rejected | None = None) -> int:
+        """Keep a turn, whole; its number. Raises WorldError where the disk refuses, ConfigError for text that is not UTF-8.
+
+        `rejected`: the facts that the turn rejects; they must be apart (`can_reject`).
+        """
         with self._writing() as number:
+            stones = [Tombstone.of(id, self._told(id), number, time.time()) for id in rejected.ids] if rejected else []
             fields = self._fields(turn, number, None if turn.adapter is None else digest(turn.adapter))
             line = session_log.turn_line(fields)
             append_private(self.log, line)
@@ -142,7 +146,12 @@ class StateFolder(StateView):
                     self.tables.put_fact(fact, number, turn.reason_code)
                 self.tables.update_state(adapter=adapter, memory=_json(turn.memory), metrics=_json(turn.metrics))
                 self.tables.keep_snapshots(self.keep)
-            recovery.keep_adapters(self.tables, self.adapters)
+                if rejected:
+                    rejecting.take_out(self.tables, stones, rejected.mentions)
+            if rejected:
+                recovery.settle(self.tables, self.adapters, self.log)
+            else:
+                recovery.keep_adapters(self.tables, self.adapters)
         return number
 
     def undo(self, turn: Turn) -> int:
@@ -169,6 +178,14 @@ class StateFolder(StateView):
             self.tables.update_state(memory=_json(turn.memory), metrics=_json(turn.metrics))
             self.tables.keep_snapshots(self.keep)
         recovery.keep_adapters(self.tables, self.adapters)
+
+    def can_reject(self, rejected: Rejected) -> bool:
+        """Whether nothing was learned from these facts and nothing else tells them; else they are to be forgotten. WorldError."""
+        with self._writing():
+            return rejecting.is_apart(self.tables, rejected.ids, rejected.mentions)
+
+    def _told(self, fact_id: int) -> str:
+        return self.tables.facts()[fact_id].text
 
     def forget(self, fact_id: int, rebuilt: Rebuilt, mentions: Callable[[str], bool]) -> Forgotten:
         """Put the rebuilt chat in place of this one; nothing of the facts that it lacks stays but their tombstones.

@@ -34,7 +34,7 @@ def go_back(tables: StateTables, snapshot: Snapshot, turn: int, reason_code: str
 
 def why_not(tables: StateTables, keep: int) -> str:
     """Why there is nothing to go back to."""
-    forgotten = tables.one("SELECT max(turn) FROM tombstones")
+    forgotten = tables.one("SELECT max(turn) FROM tombstones JOIN turns USING (turn) WHERE adapter_sha256 IS NULL")
     learned = tables.one("SELECT count(*) FROM turns WHERE is_learned AND NOT is_undone")
     if forgotten:
         return f"nothing to undo: a fact was forgotten in turn {forgotten}, and no state from before that is kept"
