@@ -8,6 +8,7 @@ import torch
 from online_bases import tiny_ours
 
 from ockham.online.bases import load_base
+from ockham.online.retelling import replay
 from ockham.online.session import Session, make_trainer
 from ockham.online.settings import load_settings
 
@@ -94,3 +95,15 @@ def write_exam(path, facts):
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
+
+
+def differences(folder):
+    """What a replay of the folder's log does otherwise."""
+    return [(line["turn"], found) for line, _, found in replay(folder / "session.jsonl", load) if found]
+
+
+def raising(error):
+    def fail(*args, **options):
+        raise error
+
+    return fail

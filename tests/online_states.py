@@ -24,10 +24,10 @@ def blob(n) -> bytes:
     return hashlib.sha256(str(n).encode()).digest() * 300
 
 
-def begun(folder, **options):
+def begun(folder, memory=None, **options):
     chat = StateFolder(Path(folder), HEADER, **options)
     if chat.is_new:
-        chat.begin(blob(0), {"n": 0})
+        chat.begin(blob(0), memory or {"n": 0})
     return chat
 
 

@@ -15,11 +15,12 @@ import pytest
 import torch
 from online_attacks import ATTACKS
 from online_bases import tiny_ours, tiny_qwen
-from online_chats import QUICK, SHORT, contents, load, session, sessions, sha, tell
+from online_chats import QUICK, SHORT, contents, differences, load, raising, session, sessions, sha, tell
 from online_states import CHEAP
 
 from ockham.errors import CheckpointError, ConfigError, WorldError
 from ockham.online import tombstones
+from ockham.online.chat_lines import fact_line
 from ockham.online.config import OnlineConfig
 from ockham.online.learning import Learner
 from ockham.online.retelling import replay
@@ -41,11 +42,6 @@ def base(tmp_path_factory):
 def open_chat(tmp_path, base):
     with sessions(tmp_path, base) as make:
         yield make
-
-
-def differences(folder):
-    """What a replay of the folder's log does otherwise."""
-    return [(line["turn"], found) for line, _, found in replay(folder / "session.jsonl", load) if found]
 
 
 # ---- committing
@@ -101,6 +97,18 @@ def test_undo_through_the_folder_is_undo_in_memory(open_chat, tmp_path):
     assert tell(again, "Santhosh owns Tesla.").facts[0]["id"] == "f5"
 
 
+def test_undo_names_every_fact_that_goes_and_every_one_that_goes_back(open_chat):
+    chat = open_chat("chat", "checkpoint.interval=3")
+    tell(chat, "Anna lives in Rome.", "Tom is my friend.", "Carlos likes tea.", "Anna lives in Oslo.", "Santhosh owns Tesla.")
+    other = open_chat("other", "checkpoint.interval=3")
+    other.trainer.known.load_state_dict(chat.trainer.known.state_dict())
+    other.trainer.snapshots = chat.trainer.snapshots.copy()
+    said = [chat.say("/undo").notes, chat.say("/undo").notes]
+    assert said == [["f4 is undone; f1 is back to 'Anna lives in Rome.'"], ["f1, f2 and f3 are undone"]]
+    assert [other.trainer.take("/undo").notes for _ in range(2)] == said
+    assert tell(chat, "Kim is my boss.", "/undo").notes == ["f5 is undone"]
+
+
 def test_with_nothing_to_undo_it_says_why(open_chat):
     chat = open_chat()
     with pytest.raises(ConfigError, match="nothing was learned yet"):
@@ -109,6 +117,18 @@ def test_with_nothing_to_undo_it_says_why(open_chat):
     chat.forget("f1")
     with pytest.raises(ConfigError, match="was forgotten in turn 2"):
         chat.say("/undo")
+
+
+def test_the_first_measurement_after_a_fact_is_compared_with_the_base(open_chat):
+    chat = open_chat("chat", "metrics.interval=2")
+    base = float(chat.trainer.learner.anchor_losses(chat.config.anchors.prompts).double().mean())
+    row = tell(chat, "Tom is my friend.", "Hello.").metrics
+    now = float(chat.trainer.learner.anchor_losses(chat.config.anchors.prompts).double().mean())
+    assert row["perplexity_drift"] == pytest.approx(now - base)
+    assert (row["perplexity_drift"] != 0, row["anchor_regression"] != 0) == (True, True)
+    fresh = open_chat("fresh", "metrics.interval=2")
+    row = tell(fresh, "Hello.", "Hello.").metrics
+    assert (row["perplexity_drift"], row["anchor_regression"]) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, WorldError("disk full")])
@@ -126,19 +146,12 @@ def test_a_message_that_breaks_off_is_not_there(open_chat, monkeypatch, error):
     assert tell(chat, "Anna lives in Oslo.").facts[0]["id"] == "f2"
 
 
-def raising(error):
-    def fail(*args, **options):
-        raise error
-
-    return fail
-
-
 def test_interrupted_right_after_the_commit_the_session_has_what_the_folder_has(open_chat, monkeypatch):
     chat = open_chat()
     original = StateFolder.commit
 
-    def late(self, turn):
-        original(self, turn)
+    def late(self, turn, rejected):
+        original(self, turn, rejected)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(StateFolder, "commit", late)
@@ -154,10 +167,26 @@ def test_interrupted_right_after_the_commit_the_session_has_what_the_folder_has(
 
 def test_of_too_many_that_wait_the_oldest_is_evicted_in_the_folder_too(open_chat):
     chat = open_chat("chat", "safety.max_pending=1")
-    tell(chat, "My email is bob@x.org.", "My phone is 555-123-4567.")
+    [note] = tell(chat, "My email is bob@x.org.", "My phone is 555-123-4567.").notes
+    assert note == "f1 has waited longest and is dropped: safety.max_pending facts wait"
+    assert [row.id for row in chat.facts()] == [2]
     assert [(row.id, row.state) for row in chat.store.facts()] == [(1, "evicted"), (2, "pending")]
     chat.forget("f1")
     assert b"bob@x" not in contents(chat.store.folder)
+
+
+def test_an_evicted_fact_is_told_and_listed_and_forgotten_out_of_the_weights(open_chat):
+    chat, never = (open_chat(name, "fact_memory.max_facts=2") for name in ("chat", "never"))
+    assert tell(chat, "Tom is my friend.", "Anna lives in Oslo.").notes == []
+    said = "f1 is evicted: no longer rehearsed, still in the weights; /forget f1 takes it out"
+    assert tell(chat, "Carlos likes tea.").notes == [said]
+    assert tell(chat, "Hello.").notes == []
+    assert [(row.id, row.state) for row in chat.facts()] == [(1, "evicted"), (2, "active"), (3, "active")]
+    assert "(evicted: no longer rehearsed, still in the weights; is_friend, turn 1, p " in fact_line(chat.facts()[0])
+    chat.forget("f1")
+    assert [row.id for row in chat.facts()] == [2, 3]
+    tell(never, "Anna lives in Oslo.", "Carlos likes tea.", "Hello.")
+    assert sha(chat) == sha(never)
 
 
 # ---- telling again

@@ -10,7 +10,7 @@ import pytest
 from online_states import CHEAP, HEADER, SECRETS, begun, blob, contents, inside, is_whole, learned, secretive, told, without
 
 from ockham.errors import CheckpointError, ConfigError, WorldError
-from ockham.online import tombstones
+from ockham.online import state_copy, store, tombstones
 from ockham.online.adapter_files import as_bytes, tensors_of
 from ockham.online.session_log import FORMAT, read_log
 from ockham.online.state_records import FactRow, Rebuilt, Turn
@@ -226,6 +226,45 @@ def test_forgetting_names_the_copies_that_it_does_not_reach(chat, tmp_path):
     done = chat.forget(1, without(chat, 1), lambda text: "Tom" in text)
     assert sorted(path.name for path in done.copies) == ["Tom", "kept"]
     assert not any(b"Tom" in data for data in contents(chat.folder).values())
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), WorldError("no space")])
+def test_a_copy_that_breaks_off_is_named_where_it_is_there_and_not_where_it_is_not(chat, tmp_path, monkeypatch, is_made, error):
+    chat.commit(learned(1))
+
+    def broken(tables, adapters, target):
+        if is_made:
+            state_copy.write_copy(tables, adapters, target)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write_copy", broken)
+        with pytest.raises(type(error)):
+            chat.save(tmp_path / "copy")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(WorldError, match="is there already"):
+        chat.save(tmp_path / "other")
+    done = chat.forget(1, without(chat, 1), lambda text: "Tom" in text)
+    assert done.copies == ([tmp_path / "copy"] if is_made else [])
+
+
+def test_a_killed_save_has_noted_the_copy_that_it_may_have_made(chat, tmp_path, monkeypatch):
+    chat.commit(learned(1))
+    seen = []
+    write = state_copy.write_copy
+    monkeypatch.setattr(store, "write_copy", lambda tables, *more: (seen.append(named(tables)), write(tables, *more)))
+    chat.save(tmp_path / "copy")
+    assert (seen, named(chat.tables)) == ([[str(tmp_path / name) for name in ("copy", "copy.partial")]], [str(tmp_path / "copy")])
+    (tmp_path / "late.partial").mkdir()
+    with pytest.raises(WorldError, match=r"late.partial is left from a copy that broke off; delete it"):
+        chat.save(tmp_path / "late")
+    with begun(tmp_path / "copy") as copy:
+        assert named(copy.tables) == []
+
+
+def named(tables):
+    return [path for (path,) in map(tuple, tables.all("SELECT path FROM copies"))]
 
 
 # ---- folders that cannot be used

@@ -19,7 +19,8 @@ from online_states import CHEAP, begun, blob, contents, is_whole, learned, secre
 
 from ockham.errors import WorldError
 from ockham.online import tombstones
-from ockham.online.state_records import FactRow, Rebuilt, Turn
+from ockham.online.session_log import read_log
+from ockham.online.state_records import FactRow, Rebuilt, Rejected, Turn
 
 CHILD = "import sys; sys.path[:0] = sys.argv[1:3]; import test_online_store_crashes as t; getattr(t, sys.argv[3])(*sys.argv[4:])"
 
@@ -85,10 +86,62 @@ class Statements:
         return getattr(self._db, name)
 
 
+def known(n, waiting=""):
+    """A memory as the program's: with what waits, in a message with a fact that was learned."""
+    event = {"turn": n, "id": "f1", "text": "Tom is my friend", "message": f"Tom is my friend, {waiting}"}
+    return {"n": n, "events": [event], "records": {}, "pending": {"f2": {"text": waiting, "message": waiting}} if waiting else {}}
+
+
+def waiting(folder):
+    """As `secretive`, but its fact 2 only waits."""
+    chat, text = begun(folder, known(0)), "Zuzanna lives in Łukaszów"
+    chat.commit(learned(1, memory=known(1)))
+    chat.commit(Turn(text=text, reply="", kind="fact", facts=[FactRow(id=2, text=text, state="pending")], memory=known(1, text)))
+    chat.commit(learned(3, "Anna owns a boat", memory=known(3, text)))
+    both = FactRow(id=1, text="Tom is my friend", record={"text": "Tom is my friend", "message": f"Tom is my friend. {text}"})
+    chat.commit(learned(3, "Tom is my friend", fact=1, facts=[both], memory=known(3, text)))
+    chat.commit(Turn(text="Where does she live?", reply="In Łukaszów.", kind="question"))
+    return chat
+
+
+def rejecting():
+    """The turn that rejects fact 2, in which a replay changes the adapter."""
+    return Turn(text="/reject f2", reply="", kind="command", adapter=blob(7), memory=known(7))
+
+
+def made_for(kind, folder):
+    (waiting if kind == "reject" else secretive)(folder).close()
+
+
+def test_rejecting_leaves_the_hashes_and_the_way_back_and_takes_the_texts_of_every_state(tmp_path):
+    with waiting(tmp_path / "chat") as chat:
+        places = [tuple(row) for row in chat.tables.all("SELECT turn, adapter FROM snapshots")]
+        hashes = [turn["adapter_sha256"] for turn in chat.turns()]
+        assert change(chat, "reject")() == 6
+        assert undone_or_done(chat, "reject")
+        assert [tuple(row) for row in chat.tables.all("SELECT turn, adapter FROM snapshots")] == places
+        assert [turn["adapter_sha256"] for turn in chat.turns()][:5] == hashes
+        lines = read_log(chat.log)[1]
+        assert [line.get("tombstone") for line in lines] == [None, 2, None, None, 2, 2]
+        assert [lines[n]["adapter_sha256"] for n in (1, 4)] == [hashes[1], hashes[4]]
+        chat.undo(Turn(text="/undo", reply="", kind="command"))
+        assert (chat.state().adapter, chat.facts()[0].record["steps"]) == (blob(3), 12)
+        assert not any(told(data.decode(errors="replace")) for data in contents(chat.folder).values())
+
+
+def test_a_fact_that_was_learned_or_that_another_one_tells_cannot_be_rejected(tmp_path):
+    with waiting(tmp_path / "chat") as chat:
+        assert chat.can_reject(Rejected([2], told))
+        assert not chat.can_reject(Rejected([1], lambda text: False))
+        assert not chat.can_reject(Rejected([2], lambda text: "Anna" in text))
+
+
 def change(chat, kind):
-    """One change of a chat that `secretive` made, to be called."""
+    """One change of a chat that `made_for` made, to be called."""
     rebuilt, facts = without(chat, 2), [FactRow(id=1, text="x", state="evicted"), FactRow(id=7, text="Bob likes tea")]
+    going = Rejected([2], told)
     return {
+        "reject": lambda: chat.can_reject(going) and chat.commit(rejecting(), going),
         "commit": lambda: chat.commit(learned(7, "Bob likes tea", facts=facts)),
         "undo": lambda: chat.undo(Turn(text="/undo", reply="", kind="command")),
         "forget": lambda: chat.forget(2, rebuilt, told),
@@ -100,12 +153,13 @@ def undone_or_done(chat, kind):
     assert is_whole(chat), contents(chat.folder).keys()
     assert chat.turn in (5, 6)
     is_done = chat.turn == 6
-    memory = {"commit": 7, "undo": 2, "forget": "without"}[kind] if is_done else 3
+    memory = {"commit": 7, "undo": 2, "forget": "without", "reject": 7}[kind] if is_done else 3
     states = {"commit": {1: "evicted", 2: "active", 3: "active", 7: "active"}, "undo": {1: "active", 2: "active", 3: "undone"},
-              "forget": {1: "active", 3: "active"}}[kind] if is_done else {1: "active", 2: "active", 3: "active"}  # fmt: skip
+              "forget": {1: "active", 3: "active"}, "reject": {1: "active", 3: "active"}}[kind] if is_done else {
+                  1: "active", 2: "pending" if kind == "reject" else "active", 3: "active"}  # fmt: skip
     assert chat.state().memory["n"] == memory
     assert {fact.id: fact.state for fact in chat.facts()} == states
-    if kind == "forget" and is_done:
+    if kind in ("forget", "reject") and is_done:
         assert not any(told(data.decode(errors="replace")) for data in contents(chat.folder).values())
     return is_done
 
@@ -122,10 +176,10 @@ def interrupt():
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("kind", ["commit", "undo", "forget"])
+@pytest.mark.parametrize("kind", ["commit", "undo", "forget", "reject"])
 @pytest.mark.parametrize("act", [no_space, sqlite_full, interrupt])
 def test_a_disk_that_refuses_at_any_step_costs_nothing(tmp_path, monkeypatch, kind, act):
-    secretive(tmp_path / "made").close()
+    made_for(kind, tmp_path / "made")
     outcomes = set()
     for at in range(1 + (act is not no_space), 200, 1 if act is no_space else 4):
         shutil.copytree(tmp_path / "made", tmp_path / "chat")
@@ -193,9 +247,9 @@ def child(root, *args):
 
 
 @pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", ["commit", "undo", "forget"])
+@pytest.mark.parametrize("kind", ["commit", "undo", "forget", "reject"])
 def test_a_process_killed_at_any_step_leaves_the_whole_change_or_none_of_it(root, tmp_path, kind, stride):
-    secretive(tmp_path / "made").close()
+    made_for(kind, tmp_path / "made")
     with child(root, "die_at_each_step", tmp_path, kind, stride) as process:
         outcomes = json.loads(process.communicate()[0])
     assert outcomes == sorted(outcomes)  # first none of it, from some step on all of it
