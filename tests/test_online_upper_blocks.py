@@ -7,6 +7,7 @@ from online_bases import PlainRow, tiny_ours
 from ockham.online.adapter import Adapter
 from ockham.online.bases import load_base
 from ockham.online.config import LoraSettings, ModelSettings
+from ockham.online.upper_blocks import linear
 
 TEXTS = ("User: Tom is my friend", "User: Hi", "User: Where does Ada live?")
 
@@ -43,6 +44,34 @@ def test_values_and_gradients_are_those_of_the_model_itself(base, targets):
         found.append((logits.detach(), *torch.autograd.grad(loss, adapter.parameters())))
     for ours, expected in zip(*found, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_base_in_half_precision_learns_as_the_model_itself(tmp_path, dtype):
+    folder = tiny_ours(tmp_path / "ours", n_layer=3)
+    base = load_base(ModelSettings(base_model_name=str(folder), device="cpu", dtype=dtype))
+    adapter, rows, found = adapted(base), rows_of(base), []
+    for logits in (base.logits(adapter.model, rows), plain(base, rows).float()):
+        assert logits.dtype == torch.float32
+        loss = torch.nn.functional.cross_entropy(logits, base.targets_of(rows))
+        found.append((logits.detach(), *torch.autograd.grad(loss, adapter.parameters())))
+    for ours, expected in zip(*found, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, expected, rtol=0.05, atol=0.02 * float(expected.abs().max()))
+
+
+def test_in_half_precision_an_update_counts_that_the_weight_itself_would_swallow(tmp_path):
+    base = load_base(ModelSettings(base_model_name=str(tiny_ours(tmp_path / "ours")), device="cpu", dtype="bfloat16"))
+    adapter = adapted(base)
+    layer = base.model.transformer.h[1].mlp.c_fc
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    with torch.no_grad():
+        layer.base_layer.weight.fill_(1.0)  # the next number of bfloat16 is 1.0078
+        a.zero_()[:, 0] = 1.0
+        b.fill_(0.003 / layer.scaling["default"] / a.size(0))  # so the update adds 0.003 to the weights of the first channel
+    x = torch.zeros(1, a.size(1), dtype=torch.bfloat16)
+    x[0, :2] = torch.tensor([1.0, -1.0])
+    assert float(linear(layer, x)[0, 0].detach()) == pytest.approx(0.003, rel=0.01)
 
 
 def test_with_dropout_in_the_adapter_each_token_draws_its_own(base):

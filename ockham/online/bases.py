@@ -182,7 +182,8 @@ def load_base(settings: ModelSettings) -> Base:
     if file is not None:
         from .our_base import OurBase
 
-        return OurBase(settings.base_model_name, file, device, DTYPES.get(settings.dtype, torch.float32))
+        dtype = pick_dtype("float32" if settings.dtype == "auto" else settings.dtype, device)
+        return OurBase(settings.base_model_name, file, device, dtype)
     from .hf_base import HuggingFaceBase, folder_of
 
     dtype = pick_dtype(settings.dtype, device)
@@ -227,7 +228,7 @@ def checkpoint_of(name: str) -> Path | None:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of a Hugging Face base's weights: auto is bfloat16, else float16, on CUDA, and float32 elsewhere.
+    """The dtype of a base's weights: auto is bfloat16, else float16, on CUDA, and float32 elsewhere.
 
     Raises DeviceError for bfloat16 on a card that has none.
     """

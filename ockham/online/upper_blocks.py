@@ -129,11 +129,15 @@ def through(block: Any, x: Tensor, places: Tensor, shape: tuple[int, int], kept:
 
 
 def linear(layer: Any, x: Tensor) -> Tensor:
-    """The layer on tokens (N, C), its update by `LowRankProduct`; with dropout, which only the update has, its own way."""
+    """The layer on tokens (N, C), its update by `LowRankProduct`; its own way with dropout, which only the update has, and on a
+    base in half precision, where a small update added to a weight is rounded away.
+    """
     if not isinstance(layer, LoraLinear) or layer.disable_adapters or any(drop.training for drop in layer.lora_dropout.values()):
         return layer(x)
     (name,), base = layer.active_adapters, layer.get_base_layer()
     a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+    if base.weight.dtype != a.dtype:
+        return layer(x)
     y = LowRankProduct.apply(x, base.weight, a, b, layer.scaling[name])
     return y if base.bias is None else y + base.bias
 
