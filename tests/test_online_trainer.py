@@ -132,6 +132,28 @@ def test_a_rack_that_is_closed_learns_nothing(chat, monkeypatch):
     assert sha(chat) == before
 
 
+def test_the_lambda_of_the_rack_is_the_one_that_is_stepped_with(base, monkeypatch):
+    """A plugin that changes λ changes the total, and what is learned."""
+    from ockham.plugins import PluginHost
+
+    original, learned = PluginHost.process_batch_start, {}
+    for factor in (1.0, 0.0, 100.0):
+
+        def scaled(self, ctx, factor=factor):
+            ctx = original(self, ctx)
+            ctx.lambda_ockham *= factor
+            return ctx
+
+        monkeypatch.setattr(PluginHost, "process_batch_start", scaled)
+        chat = trainer(lively(base.parent / f"lively-{factor}"), "training.iterations_per_fact=3")
+        losses = chat.take("Tom is my friend.", with_reply=False).losses
+        assert losses["kl"] > 0
+        assert losses["total"] == pytest.approx(losses["task"] + losses["lambda"] * losses["kl"])
+        assert (losses["lambda"] == 0) == (factor == 0)
+        learned[factor] = sha(chat)
+    assert len(set(learned.values())) == 3
+
+
 def test_what_is_known_is_skipped_and_the_bytes_stay(taught):
     chat, _ = taught
     before = sha(chat)

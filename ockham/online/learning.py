@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -109,10 +109,10 @@ class Learner:
         outcome.p_before = _least(known)
         while outcome.steps < course.limit and _least(known) < course.target:
             chosen = sorted(range(len(known)), key=lambda i: known[i])[: course.width]
-            losses, total, parts = self._tried(course, chosen)
+            losses, task, kl = self._tried(course, chosen)
             for i, loss in zip(chosen, losses, strict=True):
                 known[i] = math.exp(-loss)
-            is_open = self._step(course, outcome, max(losses), total, parts)
+            is_open = self._step(course, outcome, max(losses), task, kl)
             if not is_open or outcome.steps == course.limit:
                 known = self.probabilities(lesson.forms)
             if not is_open and math.exp(-max(losses)) < course.target:
@@ -138,23 +138,25 @@ class Learner:
             strength=self._first_lambda(lesson),
         )
 
-    def _tried(self, course: Course, chosen: Sequence[int]) -> tuple[list[float], Tensor, dict[str, float]]:
+    def _tried(self, course: Course, chosen: Sequence[int]) -> tuple[list[float], Tensor, Tensor]:
         """`_losses` of these of the lesson's examples, beside old pairs and anchors that are drawn for this step."""
         old = [self.example(form) for form in course.lesson.old(course.rng)]
         references = self.anchors.draw(course.siblings, self.config.anchors, course.rng)
         with self._dropout(course.rng):
-            return self._losses([course.examples[i] for i in chosen], old, references, course.strength)
+            return self._losses([course.examples[i] for i in chosen], old, references)
 
-    def _step(self, course: Course, outcome: Outcome, surprise: float, total: Tensor, parts: Mapping[str, float]) -> bool:
-        """One update as the rack allows; whether its gate was open."""
+    def _step(self, course: Course, outcome: Outcome, surprise: float, task: Tensor, kl: Tensor) -> bool:
+        """One update as the rack allows, with its learning rate and its λ; whether its gate was open."""
         ctx = OccamContext(outcome.steps, surprise, course.lr, course.strength, surprise_threshold=None)
         ctx = course.host.process_batch_start(ctx)
         if ctx.updated:
+            total = self.config.training.loss.task_lambda * task + ctx.lambda_ockham * kl
             course.optimizer.lr = ctx.learning_rate
             self._update(total, course.optimizer)
-            outcome.steps, outcome.losses = outcome.steps + 1, {**parts, "lambda": ctx.lambda_ockham}
-            outcome.history.append(parts["task"])
-            course.strength = self._next_lambda(course.strength, parts["kl"])
+            shown = {name: float(loss.detach()) for name, loss in (("total", total), ("task", task), ("kl", kl))}
+            outcome.steps, outcome.losses = outcome.steps + 1, {**shown, "lambda": ctx.lambda_ockham}
+            outcome.history.append(shown["task"])
+            course.strength = self._next_lambda(course.strength, shown["kl"])
         return ctx.updated
 
     @contextmanager
@@ -172,9 +174,9 @@ class Learner:
                 self.adapter.eval()
 
     def _losses(
-        self, examples: list[Example], old: list[Example], references: list[Reference], strength: float
-    ) -> tuple[list[float], Tensor, dict[str, float]]:
-        """−ln p(answer) of each of the lesson's examples, the total loss, and its parts."""
+        self, examples: list[Example], old: list[Example], references: list[Reference]
+    ) -> tuple[list[float], Tensor, Tensor]:
+        """−ln p(answer) of each of the lesson's examples, the task loss, and the KL."""
         tasks, on_fact = [*examples, *old], self.config.training.loss.kl_on == "fact"
         rows: list[TokenRow] = [*tasks] if on_fact else [*tasks, *references]
         logits = self._forward(rows)  # (M, V)
@@ -182,9 +184,7 @@ class Learner:
         losses = self._losses_of(logits[: len(weights)], tasks)  # one after another, as the weights
         task = weighted_loss(losses, weights)
         kl = self._kl_of_rows(logits, tasks) if on_fact else self._kl(logits[len(weights) :], references)
-        total = self.config.training.loss.task_lambda * task + strength * kl
-        answers = _answer_losses(losses.detach()[: sum(len(e.weights) for e in examples)], examples)
-        return answers, total, {"total": float(total.detach()), "task": float(task.detach()), "kl": float(kl.detach())}
+        return _answer_losses(losses.detach()[: sum(len(e.weights) for e in examples)], examples), task, kl
 
     def _kl(self, logits: Tensor, references: Sequence[Reference]) -> Tensor:
         """KL(base ‖ adapter), mean over the references' reply tokens; logits (M, V)."""
