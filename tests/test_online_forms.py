@@ -304,6 +304,20 @@ def test_forms_come_in_the_order_asked_for_and_a_wrong_one_is_named():
         forms_of(info, ["question"])
 
 
+@pytest.mark.parametrize(
+    ("text", "template", "reply", "answer"),
+    [
+        ("Tom is my friend.", "I see: {fact}", "I see: Tom is your friend.", "your friend"),
+        ("I live in Turin", "I see: {fact}", "I see: you live in Turin.", "Turin"),
+        ("I live in Turin", "I understand. {fact}", "I understand. You live in Turin.", "Turin"),
+        ("my cat is called {fact}", "{fact} Noted {}.", "Your cat is called {fact}. Noted {}.", "{fact}"),
+    ],
+)
+def test_the_reply_to_a_statement_is_a_setting(text, template, reply, answer):
+    form = forms_of(detection.DETECTOR.read(text), ["statement"], acknowledged=template)[0]
+    assert (form.reply, form.answer.removeprefix("in ")) == (reply, answer)
+
+
 @pytest.mark.parametrize("text", ALL)
 def test_siblings_ask_about_others_in_the_same_words(text):
     info = detection.detected(text)

@@ -83,6 +83,12 @@ def test_the_specifications_call_gives_reply_and_losses(chat):
     assert chat.chat_and_update("Who is Tom?")[1] == {}
 
 
+def test_a_statement_is_acknowledged_in_the_words_of_the_settings(base):
+    chat = trainer(base, "generation.acknowledged=I understand. {fact}")
+    forms = chat.teacher.forms(chat.teacher.info("Tom is my friend."))
+    assert [form.reply for form in forms if form.kind == "statement"] == ["I understand. Tom is your friend."]
+
+
 def test_learning_goes_through_the_rack_and_the_ledger(chat, monkeypatch):
     seen = []
     from ockham.plugins import PluginHost

@@ -62,7 +62,7 @@ def test_a_base_in_half_precision_learns_as_the_model_itself(tmp_path, dtype):
 
 def test_in_half_precision_an_update_counts_that_the_weight_itself_would_swallow(tmp_path):
     base = load_base(ModelSettings(base_model_name=str(tiny_ours(tmp_path / "ours")), device="cpu", dtype="bfloat16"))
-    adapter = adapted(base)
+    adapted(base)
     layer = base.model.transformer.h[1].mlp.c_fc
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     with torch.no_grad():

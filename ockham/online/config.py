@@ -75,6 +75,9 @@ class GenerationSettings:
     stop: tuple[str, ...] = option(("\n",), "a reply ends before the first of these")
     replies: str = option("after", "whether it replies before or after learning from the message", choices=("before", "after"))
     waiting: str = option("I will know that once you confirm it.", "the reply to what waits for /confirm")
+    acknowledged: str = option(
+        "I see: {fact}", "the reply to a statement that is trained on; {fact} is the statement, turned round"
+    )
     max_new_tokens: int = option(96, "longest reply, tokens", low=1)
     temperature: float = option(0.0, "0 = always the likeliest token", low=0)
     top_p: float = option(1.0, "the likeliest tokens of this mass are drawn from", above=0, high=1)
@@ -82,6 +85,7 @@ class GenerationSettings:
     def __post_init__(self) -> None:
         check_template("generation.prompt", self.prompt)
         check_template("generation.reply", self.reply)
+        check_template("generation.acknowledged", self.acknowledged, "{fact}")
         check_texts("generation.stop", self.stop)
 
     def asked(self, text: str) -> str:

@@ -38,10 +38,10 @@ def check_texts(key: str, values: Iterable[str]) -> None:
             raise ConfigError(f"{key}[{index}] must not be empty; leave it out of the list")
 
 
-def check_template(key: str, text: str) -> None:
-    """Raises ConfigError unless {text} stands in a template exactly once."""
-    if text.count("{text}") != 1:
-        raise ConfigError(f"{key} must have {{text}} in it exactly once, got {text!r}")
+def check_template(key: str, text: str, gap: str = "{text}") -> None:
+    """Raises ConfigError unless its gap stands in a template exactly once."""
+    if text.count(gap) != 1:
+        raise ConfigError(f"{key} must have {gap} in it exactly once, got {text!r}")
 
 
 def check_descending(key: str, values: Sequence[float]) -> None:

@@ -27,7 +27,8 @@ __all__ = [
     "subjects_of",
 ]
 
-ACKNOWLEDGED = "I see: {}"  # the reply to a statement
+ACKNOWLEDGED = "I see: {fact}"  # the reply to a statement; generation.acknowledged takes another
+SENTENCE_ENDS = ("", ".", "!", "?")  # what follows one of these, or nothing, begins a sentence
 ABOUT = "Tell me about {}."
 KINDS = ("statement", "shifted", "questions")
 LIMITS = QuestionLimits()
@@ -39,14 +40,17 @@ SINGLE = word_set(
 )
 
 
-def forms_of(info: FactInfo, kinds: Iterable[str] = KINDS, limits: QuestionLimits = LIMITS) -> list[Form]:
+def forms_of(
+    info: FactInfo, kinds: Iterable[str] = KINDS, limits: QuestionLimits = LIMITS, acknowledged: str = ACKNOWLEDGED
+) -> list[Form]:
     """The training pairs of `kinds`, in their order. The reply is always the one turned sentence, so there is one thing to learn.
 
-    statement: the user says it, the reply acknowledges it. shifted: the user asks to be told about the subject. questions:
-    direct, inverse and open questions; Form.kind says which. Raises ConfigError for a kind that is not one.
+    statement: the user says it, the reply is `acknowledged` with the sentence in place of {fact}. shifted: the user asks to be
+    told about the subject. questions: direct, inverse and open questions; Form.kind says which. Raises ConfigError for a kind
+    that is not one.
     """
     makers: dict[str, Callable[[FactInfo], list[Form]]] = {
-        "statement": _statement,
+        "statement": partial(_statement, acknowledged=acknowledged),
         "shifted": _shifted,
         "questions": partial(_questions, limits=limits),
     }
@@ -111,10 +115,12 @@ def slot(info: FactInfo) -> tuple[str, str] | None:
     return plain if info.exclusive and not parts else None
 
 
-def _statement(info: FactInfo) -> list[Form]:
-    said = phrases.lowered(_reply(info))
-    said = "you" + said[3:] if said.startswith("You ") else said
-    return [Form(info.text, ACKNOWLEDGED.format(said), _part(info.value, said), "statement")]
+def _statement(info: FactInfo, acknowledged: str) -> list[Form]:
+    said = _reply(info)
+    if acknowledged.partition("{fact}")[0].rstrip()[-1:] not in SENTENCE_ENDS:
+        said = phrases.lowered(said)
+        said = "you" + said[3:] if said.startswith("You ") else said
+    return [Form(info.text, acknowledged.replace("{fact}", said), _part(info.value, said), "statement")]
 
 
 def _shifted(info: FactInfo) -> list[Form]:

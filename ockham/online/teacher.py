@@ -53,8 +53,9 @@ class Teacher:
         for it.
         """
         if info.text not in self._forms:
-            training = self.config.training
-            found = [form for form in forms_of(info, training.forms, training.questions) if self._fits(form)]
+            training, acknowledged = self.config.training, self.config.generation.acknowledged
+            made = forms_of(info, training.forms, training.questions, acknowledged)
+            found = [form for form in made if self._fits(form)]
             value = next((form.answer for form in found if form.kind == "direct"), "")
             named = [form if form.answer or value not in form.reply else replace(form, answer=value) for form in found]
             self._forms[info.text] = named
