@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from online_bases import PlainRow, tiny_ours
 from online_chats import lively, load, settings, sha, tell, trainer
 
 from ockham.errors import ConfigError
-from ockham.memory import REJECTED_COMPLEXITY
+from ockham.memory import REJECTED_COMPLEXITY, REJECTED_QUALITY
+from ockham.online.chat_lines import told_lines, why_lines
+from ockham.online.learning import Learner
 from ockham.plugins.gate import SKIPPED
 
 LEARNS = (
@@ -363,9 +366,24 @@ def test_a_contradiction_takes_the_old_answers_place_and_keeps_it_as_history(tau
     told = record(chat.take("Anna lives in Rome."))
     assert (told["id"], told["superseded"][0]["value"], len(chat.memory)) == ("f1", "Oslo", 1)
     assert told["p_after"] >= 0.9
-    assert max(chat.learner.probabilities(old)) <= 0.05
+    assert told["p_old"] == pytest.approx(max(chat.learner.probabilities(old)), rel=1e-4)
+    assert told["p_old"] <= 0.05
     assert "Rome" in chat.reply("Tell me about Anna.")
     assert [entry["text"] for entry in chat.known.records["f1"]["records"]] == ["Anna lives in Oslo.", "Anna lives in Rome."]
+
+
+def test_what_is_left_of_the_old_answer_is_measured_and_said_where_it_is_too_much(taught, monkeypatch):
+    chat, _ = taught
+    old = chat.teacher.forms(chat.teacher.info("Anna lives in Oslo."))
+    slow = replace(chat.config.training, iterations_per_fact=1, learning_rate=1e-9)
+    monkeypatch.setattr(chat.learner, "config", replace(chat.config, training=slow))
+    turn = chat.take("Anna lives in Rome.")
+    told = record(turn)
+    assert told["accepted"]
+    assert told["p_old"] == pytest.approx(max(chat.learner.probabilities(old)), rel=1e-4)
+    assert told["p_old"] > 0.05
+    assert any(f"the old answer still has p {told['p_old']:.2f}" in note for note in turn.notes)
+    assert any(f"p {told['p_old']:.3f} after" in line for line in why_lines({**told, "state": "active", "source": ""}))
 
 
 @pytest.mark.parametrize(

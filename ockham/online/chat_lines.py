@@ -88,4 +88,5 @@ def _learning_lines(found: Mapping[str, Any]) -> list[str]:
 
 def _history_lines(found: Mapping[str, Any]) -> list[str]:
     lines = [f"before: {old['value']!r} ({old['fact_text']!r}, turn {old['first_seen']})" for old in found["superseded"]]
+    lines += [f"the answer before it: p {found['p_old']:.3f} after the lesson"] if "p_old" in found else []
     return lines + [f"history: turn {entry['turn']}, {entry['state']} {entry['reason_code']}" for entry in found["history"]]

@@ -165,7 +165,13 @@ class TrainingSettings:
         "what is trained on: the message as it was said, with its pronouns turned round, as questions and answers",
     )
     questions: QuestionLimits = field(default_factory=QuestionLimits)
-    supersede_max_prob: float = option(0.05, "most probability that is left to an answer that was superseded", above=0, below=1)
+    supersede_max_prob: float = option(
+        0.05,
+        "what takes an answer's place is trained until its probability is 1 - this, if that is more than target_prob; where the "
+        "old answer keeps more than this, the chat says so",
+        above=0,
+        below=1,
+    )
     self_train: bool = option(False, "also learn the model's own replies, as the specification does; it collapses")
     loss: LossSettings = field(default_factory=LossSettings)
 

@@ -95,9 +95,9 @@ class Teacher:
         """One fact: trained, judged, and kept or taken back. `entry`: where it waited, its id and the message that told it."""
         known, entry = self.known, entry or {}
         before, state, sha, kl = self.adapter.state(), self.known.state_dict(), self.adapter.sha256(), self.known.kl
-        is_superseding = known.memory.contradicted(info) is not None
+        old = known.memory.contradicted(info)
         stored = known.memory.store(info.text, info, turn.number, entry.get("id"))
-        lesson = self._lesson(info, stored, is_superseding)
+        lesson = self._lesson(info, stored, is_superseding=old is not None)
         outcome = self.learner.learn(lesson, known.rng())
         record = _record(turn, info, stored, outcome) | {"message": entry.get("message", turn.text), "adapter_before": sha}
         if outcome.steps:
@@ -107,6 +107,8 @@ class Teacher:
         if not record["accepted"]:
             known.load_state_dict(state)
             record["id"] = ""
+        elif old is not None:
+            record |= self._left_of(old.fact_text, info, turn)
         record |= {"adapter_after": self.adapter.sha256(), "kl_cost": known.kl - kl}
         if record["accepted"]:
             self._keep(stored, record, entry)
@@ -115,6 +117,21 @@ class Teacher:
         turn.reason_code = record["reason_code"]
         turn.history += outcome.history
         turn.changed |= record["adapter_after"] != sha
+
+    def _left_of(self, old: str, info: FactInfo, turn: Turn) -> dict[str, float]:
+        """`p_old`: the largest probability of the old answer to a question that both facts answer; with a note where it is over
+        its bound. Nothing where they share no question.
+        """
+        asked = {form.user.casefold() for form in self.forms(info)}
+        rivals = [form for form in self.forms(self.info(old)) if form.user.casefold() in asked]
+        if not rivals:
+            return {}
+        left, most = max(self.learner.probabilities(rivals)), self.config.training.supersede_max_prob
+        if left > most:
+            turn.notes.append(
+                f"the old answer still has p {left:.2f}, over training.supersede_max_prob={most:g}; tell the new one again"
+            )
+        return {"p_old": left}
 
     def _keep(self, stored: StoredFact, record: dict[str, Any], entry: Mapping[str, Any]) -> None:
         known = self.known
