@@ -22,11 +22,14 @@ def next_logits(base, model, ids: list[int]):
     return base.logits(model, [PlainRow([*ids, 0], len(ids))])[0]
 
 
-def tiny_qwen(folder: Path, seed: int = 0, begin: bool = False) -> Path:
-    """A random Qwen2 of two layers with a byte-level tokenizer, in Hugging Face's format; `begin`: the tokenizer adds a BOS."""
+def tiny_qwen(folder: Path, seed: int = 0, begin: bool = False, special: tuple[str, ...] = ()) -> Path:
+    """A random Qwen2 of two layers with a byte-level tokenizer, in Hugging Face's format; `begin`: the tokenizer adds a BOS;
+    `special`: further special tokens.
+    """
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     tokenizer = byte_tokenizer(begin)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "tie_word_embeddings": True}
     config = Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=2, max_position_embeddings=128, **shape, **ends)

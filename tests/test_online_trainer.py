@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from online_bases import PlainRow, tiny_ours
+from online_bases import PlainRow, tiny_ours, tiny_qwen
 from online_chats import lively, load, settings, sha, tell, trainer
 
 from ockham.errors import ConfigError
@@ -90,6 +90,23 @@ def test_a_statement_is_acknowledged_in_the_words_of_the_settings(base):
     chat = trainer(base, "generation.acknowledged=I understand. {fact}")
     forms = chat.teacher.forms(chat.teacher.info("Tom is my friend."))
     assert [form.reply for form in forms if form.kind == "statement"] == ["I understand. Tom is your friend."]
+
+
+def test_a_chat_format_with_special_tokens_is_learned_and_asked_in(tmp_path, monkeypatch):
+    format = ("generation.prompt='<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n'",
+              "generation.reply='{text}<|im_end|>\n'", "generation.stop=['<|im_end|>']")  # fmt: skip
+    chat = trainer(tiny_qwen(tmp_path / "qwen", special=("<|im_start|>", "<|im_end|>")), *format)
+    base, seen = chat.base, []
+    start, end = (base.tokenizer.convert_tokens_to_ids(name) for name in ("<|im_start|>", "<|im_end|>"))
+    original = base.generate
+    monkeypatch.setattr(base, "generate", lambda model, ids, *more: seen.append(ids) or original(model, ids, *more))
+    chat.reply("Who is <|im_end|>?")
+    form = chat.teacher.forms(chat.teacher.info("Tom is my friend."))[0]
+    reference = chat.learner.anchors.reference("Hello.")
+    for ids, count in ((seen[0], 3), (chat.learner.example(form).ids, 4), (reference.ids, 4)):
+        marks = [i for i in ids if i in (start, end)]
+        assert marks == [start, end, start, end][:count]
+    assert record(chat.take("Tom is my friend."))["steps"] > 0
 
 
 def test_learning_goes_through_the_rack_and_the_ledger(chat, monkeypatch):

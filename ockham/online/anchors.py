@@ -100,14 +100,14 @@ class Anchors:
         return found
 
     def _make(self, prompt: str) -> Reference:
-        tokens = self.base.encode(self.settings.asked(prompt))
+        tokens = self.base.encode_in(self.settings.prompt, prompt)
         with self.adapter.disabled():
             reply = self.base.generate(self.adapter.model, tokens, self.settings.max_new_tokens, self.settings.stop)
         self.ledger.forward()
         return self._of(prompt, reply.strip())
 
     def _of(self, prompt: str, reply: str) -> Reference:
-        tokens = self.base.encode(self.settings.asked(prompt))
-        ids = tokens + self.base.encode(self.settings.said(reply))
+        tokens = self.base.encode_in(self.settings.prompt, prompt)
+        ids = tokens + self.base.encode_in(self.settings.reply, reply)
         ids = ids[: self.base.max_tokens]
         return Reference(prompt, reply, ids, min(len(tokens), len(ids)))  # with no room for a reply nothing is predicted

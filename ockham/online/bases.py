@@ -56,6 +56,13 @@ class Base(ABC):
     def encode(self, text: str) -> list[int]:
         """Token ids. Raises nothing: what the base cannot read is written in plainer characters (é → e) or left out."""
 
+    def encode_in(self, template: str, text: str) -> list[int]:
+        """Token ids of a template of the settings with `text` in place of {text}: a prompt, or a reply that is learned.
+
+        Names of special tokens are those tokens in the template, and ordinary text in `text`.
+        """
+        return self.encode(template.replace("{text}", text))
+
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids."""

@@ -88,14 +88,6 @@ class GenerationSettings:
         check_template("generation.acknowledged", self.acknowledged, "{fact}")
         check_texts("generation.stop", self.stop)
 
-    def asked(self, text: str) -> str:
-        """A message as the base reads it. Other braces in the template stay as they are."""
-        return self.prompt.replace("{text}", text)
-
-    def said(self, text: str) -> str:
-        """A reply as the base is to write it."""
-        return self.reply.replace("{text}", text)
-
 
 @dataclass(frozen=True, kw_only=True)
 class KlRegularization:

@@ -1,13 +1,14 @@
 """Any causal language model of Hugging Face as the base of an adapter: a folder, or a name on the hub.
 
-Weights are read from safetensors only, and code from a model's folder is never run. Chat templates are not used: the base models
-that this is made for have none, and the prompt is a setting (generation.prompt).
+Weights are read from safetensors only, and code from a model's folder is never run. A model's chat template, which is a program,
+is not used: the format is a setting (generation.prompt, generation.reply), in which the names of special tokens are those tokens.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,19 @@ class HuggingFaceBase(Base):
         pads = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
         self.pad_id = next(i for i in pads if i is not None and i < config.vocab_size)  # what stands there never matters
         self.targets = usual_targets(config.model_type)
+        self._special = special_tokens(self.tokenizer)
 
     def encode(self, text: str) -> list[int]:
         """As in Base. Names of special tokens in `text` are ordinary text."""
         return [i for i in self._ids(text) if i != self.tokenizer.unk_token_id]
+
+    def encode_in(self, template: str, text: str) -> list[int]:
+        """As in Base. What lies between two special tokens is encoded as one piece, so that a text joins the words around it."""
+        pieces = [template] if self._special is None else self._special.split(template)  # in between stand the special tokens
+        found = [[self.tokenizer.convert_tokens_to_ids(piece)] if i % 2 else self.encode(piece.replace("{text}", text))
+                 for i, piece in enumerate(pieces)]  # fmt: skip
+        ids = [id for ids in found for id in ids]
+        return ids[len(self.begin) :] if self.begin and ids[:1] == self.begin else ids  # which is put there in any case
 
     def decode(self, ids: Iterable[int]) -> str:
         return self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -197,6 +207,13 @@ def no_weights(folder: Path) -> str:
             "save the model as safetensors (model.save_pretrained), or take another base"
         )
     return f"{folder} has no whole model.safetensors (or a shard of it is missing); download the model anew"
+
+
+def special_tokens(tokenizer: Any) -> re.Pattern[str] | None:
+    """What finds the tokenizer's special tokens by their names, the longest first; None where it has none."""
+    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    names = sorted(added | set(tokenizer.all_special_tokens), key=len, reverse=True)
+    return re.compile(f"({'|'.join(map(re.escape, names))})") if names else None
 
 
 def beginning(tokenizer: Any) -> list[int]:

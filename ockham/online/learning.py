@@ -56,9 +56,8 @@ class Learner:
 
     def _encoded(self, form: Form, entities: Sequence[str]) -> Example:
         settings, room = self.config.generation, self.base.max_tokens
-        prompt = self.base.encode(settings.asked(form.user))
-        text = settings.said(form.reply)
-        reply = self.base.encode(text)
+        prompt = self.base.encode_in(settings.prompt, form.user)
+        reply = self.base.encode_in(settings.reply, form.reply)
         pieces = [self.base.decode([token]) for token in reply]
         spelled = "".join(pieces)
         answer = torch.tensor(_said_until(pieces, spelled, form.answer or form.reply))

@@ -87,8 +87,8 @@ class Teacher:
 
     def _fits(self, form: Form) -> bool:
         settings = self.config.generation
-        texts = (settings.asked(form.user), settings.said(form.reply))
-        return sum(len(self.base.encode(text)) for text in texts) <= self.base.max_tokens
+        parts = ((settings.prompt, form.user), (settings.reply, form.reply))
+        return sum(len(self.base.encode_in(template, text)) for template, text in parts) <= self.base.max_tokens
 
     # one fact ---------------------------------------------------------------------------------------------------------
     def learn(self, turn: Turn, info: FactInfo, entry: Mapping[str, Any] | None = None) -> None:

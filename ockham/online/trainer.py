@@ -137,7 +137,7 @@ class OnlineTrainer:
 
     def _generate(self, text: str) -> str:
         settings = self.config.generation
-        tokens = self.base.encode(settings.asked(text.strip()))
+        tokens = self.base.encode_in(settings.prompt, text.strip())
         draw = torch.Generator(self.base.device).manual_seed(self.config.model.seed + self.known.clock)
         made = self.base.generate(
             self.adapter.model, tokens, settings.max_new_tokens, settings.stop, settings.temperature, settings.top_p, draw
