@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from online_bases import tiny_ours, tiny_qwen
 from online_chats import QUICK, contents, session, write_exam
 
 from ockham.__main__ import main, parser
+from ockham.online import program as online_program
 from ockham.online import small_base, tombstones
 
 
@@ -320,6 +322,25 @@ def test_a_replay_is_the_same_or_names_the_turn(chat, capsys, tmp_path, base):
     refused(program(capsys, "--replay", log), 1, "session.jsonl:4")
 
 
+def test_a_replay_has_the_threads_of_its_session_and_names_another_torch(chat, capsys, tmp_path, base, monkeypatch):
+    assert chat("Tom is my friend.")[0] == 0
+    log, seen, here = tmp_path / "chat" / "session.jsonl", [], torch.get_num_threads()
+    text = log.read_text()
+    original = online_program.load
+    monkeypatch.setattr(online_program, "load", lambda *a, **k: seen.append(torch.get_num_threads()) or original(*a, **k))
+    log.write_text(text.replace(f'"threads": {here}', f'"threads": {here + 1}'))
+    program(capsys, "--replay", log)
+    assert (seen, torch.get_num_threads()) == ([here + 1], here)
+    log.write_text(text.replace(f'"torch": "{torch.__version__}"', '"torch": "1.0"'))
+    code, out, _ = program(capsys, "--replay", log)
+    assert (code, "torch 1.0" in out) == (0, False)  # nothing differs, nothing to explain
+    log.write_text(log.read_text().replace("Tom is my friend.", "Tom is my enemy."))
+    code, out, _ = program(capsys, "--replay", log)
+    assert (code, f"it was made with torch 1.0, here {torch.__version__}" in out) == (1, True)
+    log.write_text(text.replace(f'"threads": {here}', '"threads": 0'))
+    refused(program(capsys, "--replay", log), 1, "'threads' must be in [1, 1024], got 0")
+
+
 def test_making_the_base_prepares_trains_and_says_what_it_can_do(capsys, monkeypatch, tmp_path):
     ran = []
 
@@ -340,7 +361,15 @@ def test_making_the_base_prepares_trains_and_says_what_it_can_do(capsys, monkeyp
     refused(program(capsys, "--make-base", f"model.fallback={tmp_path / 'small'}"), 1, "small is there already")
 
 
-def test_where_the_model_is_absent_and_nobody_can_be_asked_the_small_base_is_made(chat, monkeypatch, tmp_path, base):
+def test_where_the_model_is_absent_and_nobody_can_be_asked_nothing_is_made(chat, monkeypatch, tmp_path):
+    monkeypatch.setattr(small_base, "make_small_base", lambda *_: pytest.fail("seven minutes that nobody asked for"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    result = chat("Tom is my friend.", args=[f"model.fallback={tmp_path / 'small'}"], named=False)
+    refused(result, 1, "Qwen/Qwen2.5-0.5B (0.99 GB)", "ockham chat --make-base")
+    assert not (tmp_path / "small").exists()
+
+
+def test_where_the_model_is_absent_the_small_base_is_made_when_it_is_agreed_to(chat, monkeypatch, tmp_path, base):
     import shutil
 
     made = []
@@ -350,6 +379,7 @@ def test_where_the_model_is_absent_and_nobody_can_be_asked_the_small_base_is_mad
         shutil.copytree(base, folder)
 
     monkeypatch.setattr(small_base, "make_small_base", make)
+    monkeypatch.setattr(online_program, "offer", lambda: True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     small = tmp_path / "small"
     args = [f"model.fallback={small}"]

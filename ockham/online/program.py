@@ -62,9 +62,9 @@ def said(text: str) -> None:
 
 
 def offer() -> bool:
-    """Asks whether to make the small base; where nobody can be asked, it is made."""
+    """Asks whether to make the small base; where nobody can be asked, it is not made."""
     if not sys.stdin.isatty():
-        return True
+        return False
     from .small_base import MINUTES
 
     print(f"Make it now? It takes about {MINUTES} minutes. [Y/n] ", end="", file=sys.stderr, flush=True)
@@ -117,7 +117,7 @@ def take(options: argparse.Namespace, config: OnlineConfig, is_chosen: bool) -> 
 
 def tell_again(options: argparse.Namespace, config: OnlineConfig, is_chosen: bool) -> int:
     """A session told again: exit code 1 where a reply or the adapter differs."""
-    from .retelling import replay
+    from .retelling import replay, unlike
 
     turns = different = 0
     base = config.model.base_model_name if is_chosen else None
@@ -129,6 +129,8 @@ def tell_again(options: argparse.Namespace, config: OnlineConfig, is_chosen: boo
         for difference in found:
             print(f"turn {line['turn']}: {difference}")
     print(f"{turns} turns told again: {'every reply and adapter is the same' if not different else f'{different} differ'}")
+    if different and (made_with := unlike(options.replay)):
+        print(f"it was made with {made_with}: there the last bits of a sum may be others")
     return 1 if different else 0
 
 

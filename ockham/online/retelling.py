@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from .. import __version__
 from ..errors import CheckpointError, ConfigError
 from ..typed import from_mapping
 from .adapter_files import as_bytes, digest
@@ -17,6 +21,7 @@ from .store import DAMAGED
 from .trainer import OnlineTrainer, Turn
 
 LoadBase = Callable[[OnlineConfig], Base]
+MOST_THREADS = 1024  # more is no machine that wrote a log
 Retold = tuple[dict[str, Any], Turn | None, Sequence[str]]
 
 
@@ -24,12 +29,42 @@ def replay(path: Path, load: LoadBase, base: str | None = None) -> Iterator[Reto
     """Tells a log again: for each of its turns the line, what came of it now (None for a tombstone), and what differs.
 
     `base`: where the session's base lies now, if it was moved. A tombstone is nothing, and nothing from before it can be undone;
-    that of a fact that was rejected is a message that taught nothing.
-    Raises CheckpointError for a log that is damaged or of another base.
+    that of a fact that was rejected is a message that taught nothing. Meanwhile torch has the session's number of threads, on
+    which the last bits of a sum depend. Raises CheckpointError for a log that is damaged or of another base.
     """
+    head, lines = read_log(path)
+    with threads(head["threads"], path):
+        yield from _retold(path, head, lines, load, base)
+
+
+def unlike(path: Path) -> str:
+    """What a log was made with that is not so here, beside the threads: 'torch 2.12, here 2.13'; '' where all is alike."""
+    head, _ = read_log(path)
+    here = {"version": ("nanoGPT-Ockham", __version__), "torch": ("torch", torch.__version__)}
+    pairs = ((name, head.get(key, now), now) for key, (name, now) in here.items())
+    return "; ".join(f"{name} {then}, here {now}" for name, then, now in pairs if then != now)
+
+
+@contextmanager
+def threads(count: int, path: Path) -> Iterator[None]:
+    """Inside, torch computes with so many threads. Raises CheckpointError for a number that no machine has."""
+    if not 1 <= count <= MOST_THREADS:
+        raise CheckpointError(
+            f"{path}: the header's 'threads' must be in [1, {MOST_THREADS}], got {count}; put it back from a copy"
+        )
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _retold(
+    path: Path, head: Mapping[str, Any], lines: Sequence[dict[str, Any]], load: LoadBase, base: str | None
+) -> Iterator[Retold]:
     from .session import make_trainer
 
-    head, lines = read_log(path)
     config = from_mapping(OnlineConfig, head["config"])
     found = load(with_base(config, base or head["base"]))
     if (sha := found.sha256()) != head["base_sha256"]:

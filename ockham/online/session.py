@@ -288,6 +288,7 @@ def header(base: Base, config: OnlineConfig) -> dict[str, Any]:
         "config": to_mapping(config),
         "seed": config.model.seed,
         "version": __version__,
+        "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
     }
 

@@ -25,18 +25,21 @@ Said = Callable[[str], None]
 def pick_base(config: OnlineConfig, is_chosen: bool, offer: Callable[[], bool], said: Said) -> Base:
     """The base of the settings; where it is not on this machine and nobody asked for it by name, the small one, made if need be.
 
-    `offer` asks whether to make it. Raises WorldError where there is none in the end.
+    `offer` asks whether to make it, and is no where nobody can be asked. Raises WorldError where there is none in the end.
     """
     wanted = config.model
     if is_chosen or is_available(wanted.base_model_name):
         return load_base(wanted)
     small = with_base(config, wanted.fallback).model
     if not is_available(wanted.fallback):
+        from .hf_base import DOWNLOAD_GB
+
         said(f"{wanted.base_model_name} is not on this machine, nor is the small base in {wanted.fallback}.")
         if not offer():
+            size = f" ({DOWNLOAD_GB[name]:.2f} GB)" if (name := wanted.base_model_name) in DOWNLOAD_GB else ""
             raise WorldError(
-                f"no base: go online once with --base {wanted.base_model_name}, give --base FOLDER, or make the small one: "
-                "ockham chat --make-base"
+                f"no base: download one with --base {name}{size}, give --base FOLDER, or make the small one in about {MINUTES} "
+                "minutes: ockham chat --make-base"
             )
         make_small_base(Path(wanted.fallback), said)
     return load_base(small)
