@@ -308,6 +308,22 @@ def test_an_exam_that_cannot_be_read_or_kept_is_refused_before_the_base_is_loade
     refused(program(capsys, "--exam", good, "--json", tmp_path / "no" / "out.json"), 1, "--json")
 
 
+def test_what_was_learned_is_exported_in_pefts_format(chat, capsys, tmp_path, base):
+    from peft import PeftModel
+
+    from ockham.online.bases import load_base
+    from ockham.online.config import ModelSettings
+
+    assert chat("Tom is my friend.")[0] == 0
+    out = tmp_path / "adapter"
+    assert program(capsys, "--state", tmp_path / "chat", "--export-adapter", out)[0] == 0
+    loaded = PeftModel.from_pretrained(load_base(ModelSettings(base_model_name=str(base), device="cpu")).model, out)
+    assert any(bool(p.any()) for name, p in loaded.named_parameters() if "lora_B" in name)
+    refused(program(capsys, "--state", tmp_path / "chat", "--export-adapter", out), 1, "there already")
+    refused(program(capsys, "--state", tmp_path / "none", "--export-adapter", tmp_path / "b"), 1, "no chat in")
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_replay_is_the_same_or_names_the_turn(chat, capsys, tmp_path, base):
     assert chat("Tom is my friend.", "Who is Tom?", "/undo")[0] == 0
     log = tmp_path / "chat" / "session.jsonl"

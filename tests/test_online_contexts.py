@@ -79,7 +79,7 @@ def test_the_context_scales_the_step_and_ends_with_the_block_even_after_an_error
 
     def train():
         with adaptive.set_context("fact"):
-            adaptive.zero_grad()
+            sgd.zero_grad()
             (weights[0].sum() + weights[1].sum()).backward()
             adaptive.step()
             raise RuntimeError("stop")

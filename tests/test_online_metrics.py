@@ -14,7 +14,7 @@ from ockham.online.config import MetricsSettings
 from ockham.online.metrics import CustomMetrics, Forgetting, MetricsTracker, Plasticity, Stability
 from ockham.online.metrics.forgetting import forgetting_rate, regression
 from ockham.online.metrics.plasticity import adaptation_speed, improvement, recent_average
-from ockham.online.metrics.stability import kl_per_token, log_drift, perplexity
+from ockham.online.metrics.stability import log_drift, perplexity
 from ockham.online.metrics.tracker import Probe
 
 # stability
@@ -29,29 +29,6 @@ def test_perplexity_needs_a_token_and_overflows_to_infinity():
     with pytest.raises(ShapeError, match="at least one token"):
         perplexity(torch.zeros(0))
     assert perplexity(torch.tensor([1e4])) == math.inf
-
-
-def test_kl_is_scipys_relative_entropy():
-    torch.manual_seed(0)
-    base, adapter = torch.randn(7, 9), torch.randn(7, 9)
-    p, q = base.double().softmax(-1).numpy(), adapter.double().softmax(-1).numpy()
-    assert kl_per_token(base, adapter) == pytest.approx(scipy.stats.entropy(p, q, axis=-1).mean())
-    assert kl_per_token(base, adapter) != pytest.approx(kl_per_token(adapter, base))
-
-
-def test_kl_of_a_fresh_adapter_is_exactly_zero():
-    logits = torch.randn(3, 4, 50, dtype=torch.bfloat16)
-    assert kl_per_token(logits, logits.clone()) == 0.0
-
-
-def test_kl_stays_finite_where_the_base_gives_no_probability():
-    base = torch.tensor([[0.0, -math.inf]])
-    assert kl_per_token(base, torch.tensor([[0.0, 0.0]])) == pytest.approx(math.log(2))
-
-
-def test_kl_of_other_shapes_is_an_error():
-    with pytest.raises(ShapeError, match="one shape"):
-        kl_per_token(torch.zeros(2, 3), torch.zeros(3, 3))
 
 
 def test_drift_has_a_zero_and_a_direction():

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import scipy.stats
 import torch
 from online_bases import PlainRow, tiny_ours, tiny_qwen
 from online_chats import lively, load, settings, sha, tell, trainer
@@ -156,6 +157,17 @@ def test_a_rack_that_is_closed_learns_nothing(chat, monkeypatch):
     told = chat.take("Tom is my friend.", with_reply=False).facts[0]
     assert told["steps"] == 0
     assert sha(chat) == before
+
+
+def test_the_kl_is_scipys_relative_entropy(taught):
+    chat, _ = taught
+    prompts = chat.config.anchors.prompts
+    references = chat.learner.anchors.references(prompts)
+    adapted = chat.base.logits(chat.adapter.model, references).detach().double().softmax(-1).numpy()
+    with chat.adapter.disabled():
+        bare = chat.base.logits(chat.adapter.model, references).double().softmax(-1).numpy()
+    assert chat.learner.kl(prompts) == pytest.approx(scipy.stats.entropy(bare, adapted, axis=-1).mean(), rel=1e-4)
+    assert chat.learner.kl(prompts) != pytest.approx(scipy.stats.entropy(adapted, bare, axis=-1).mean(), rel=1e-4)
 
 
 def test_the_lambda_of_the_rack_is_the_one_that_is_stepped_with(base, monkeypatch):

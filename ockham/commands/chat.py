@@ -12,9 +12,9 @@ from ..errors import ConfigError
 EPILOG = """
 everything else is a setting, as in config/online/default.yaml: training.learning_rate=1e-4, subject_gate.enabled=true. In the
 chat, /help lists the commands. Without a terminal, or with --plain, it reads a message a line: replies go to stdout, the rest to
-stderr. Without --base the model of the settings is taken where it is on this machine, else a small one that is made here in a few
-minutes. Exit codes: 0 done, 1 the world lacks something or a replay differs, 2 a usage error or a message that was refused, 130
-interrupted.
+stderr. Without --base the model of the settings is taken where it is on this machine, else a small one, which a chat in a
+terminal offers to make. Exit codes: 0 done, 1 the world lacks something or a replay differs, 2 a usage error or a message that
+was refused, 130 interrupted.
 """
 
 
@@ -41,6 +41,9 @@ def add_chat(verbs: Any) -> None:
     )
     what.add_argument("--replay", type=Path, metavar="FILE", help="tell a session.jsonl again and compare every reply")
     what.add_argument("--make-base", "--make_base", action="store_true", help="make the small base, and stop")
+    what.add_argument(
+        "--export-adapter", "--export_adapter", type=Path, metavar="DIR", help="write what was learned in peft's format, and stop"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="where the exam's results go")
     parser.add_argument(
         "--chat-turns", "--chat_turns", type=count, metavar="N", help="messages of chat between an exam's teaching and asking (0)"

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, ConfigError, nearest
-from .adapter_format import Origin, check_same, read_adapter, read_peft_folder, write_adapter, write_peft_folder
+from ..errors import ConfigError, nearest
+from .adapter_format import Origin, check_same, write_peft_folder
 from .bases import ADAPTER, Base
 from .config import LoraSettings
 
@@ -35,7 +35,7 @@ class Adapter:
     def __init__(self, base: Base, settings: LoraSettings, seed: int = 1337) -> None:
         self.base, self.settings = base, settings
         self.targets = pick_targets(base, settings)
-        self.origin = Origin(base.name, base.sha256(), settings.rank, float(settings.alpha), tuple(sorted(self.targets)))
+        self.origin = Origin(base.name, base.sha256())
         self.model = wrap(base, settings, self.targets, seed)
         self.weights: dict[str, nn.Parameter] = {  # under peft's own names in files
             name.replace(f".{NAME}.", "."): p for name, p in self.model.named_parameters() if p.requires_grad
@@ -48,10 +48,6 @@ class Adapter:
     def parameters(self) -> list[nn.Parameter]:
         """The weights that learn, float32; always the same objects."""
         return list(self.weights.values())
-
-    def num_params(self) -> int:
-        """How many numbers learn."""
-        return sum(p.numel() for p in self.parameters())
 
     def train(self, mode: bool = True) -> None:
         """Switches the adapter's dropout on (or off); the base's own stays off."""
@@ -114,36 +110,12 @@ class Adapter:
             for name, parameter in self.weights.items():
                 parameter.copy_(torch.lerp(before[name].to(parameter), parameter, share))
 
-    def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-        """A safetensors file, written whole and flushed to disk, that says which base it belongs to; `metadata` is the caller's.
-
-        The same weights and metadata give the same bytes. Raises WorldError where it cannot be written.
-        """
-        state = self.state()
-        write_adapter(path, state, self.origin, state_sha256(state), metadata or {})
-
-    def read(self, path: Path) -> dict[str, str]:
-        """Takes the weights of a file that `save` wrote; the caller's metadata.
-
-        Raises CheckpointError, and changes nothing, for a missing or damaged file, a pickle, another base, another rank, alpha or
-        choice of layers.
-        """
-        state, sha256, metadata = read_adapter(path, self.origin, self.shapes())
-        if state_sha256(state) != sha256:
-            raise CheckpointError(f"{path} is damaged: its weights are not those that were written; take an older file")
-        self.load(state)
-        return metadata
-
     def export(self, folder: Path) -> None:
-        """The adapter in peft's own format, which other programs read. Raises WorldError where it cannot be written."""
-        write_peft_folder(self.model, folder, self.origin)
+        """The adapter in peft's own format, which other programs read, in a new folder for its owner alone.
 
-    def read_folder(self, folder: Path) -> None:
-        """Takes the weights of a folder in peft's format, of the same rank, alpha and layers.
-
-        Raises CheckpointError as `read` does; whether the base is the same is only known of folders that `export` wrote.
+        Raises WorldError where there is one already or it cannot be written.
         """
-        self.load(read_peft_folder(folder, self.origin, self.shapes()))
+        write_peft_folder(self.model, folder, self.origin)
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:

@@ -88,10 +88,6 @@ class AdaptiveOptimizer:
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = base * multiplier
 
-    def zero_grad(self) -> None:
-        """The optimizer's own."""
-        self.optimizer.zero_grad(set_to_none=True)
-
     def step(self) -> None:
         """One step with the learning rates of the context."""
         self.optimizer.step()

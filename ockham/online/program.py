@@ -140,14 +140,20 @@ def talk(options: argparse.Namespace, config: OnlineConfig, is_chosen: bool, has
     from .session import Session
     from .state_view import stored_header
 
-    folder, is_plain = options.state or STATE, options.plain or not sys.stdin.isatty()
+    folder, is_plain = options.state or STATE, options.plain or not sys.stdin.isatty() or bool(options.export_adapter)
     if not is_plain and importlib.util.find_spec("prompt_toolkit") is None:
         raise WorldError("a chat in a terminal needs prompt_toolkit; pip install -e '.[online]', or chat with --plain")
     is_begun = stored_header(folder) is not None
+    if options.export_adapter and not is_begun:
+        raise WorldError(f"there is no chat in {folder} to export; name its folder with --state")
 
     def open_base(settings: OnlineConfig) -> Base:
         return load(settings, is_chosen or is_begun)
 
     base = config.model.base_model_name if is_chosen else None
     with Session(folder, config, open_base, is_chosen=has_settings, base=base, fall_back=options.fall_back) as session:
+        if options.export_adapter:
+            session.trainer.adapter.export(options.export_adapter)
+            said(f"the adapter is in {options.export_adapter}, in peft's format")
+            return 0
         return Chat(session, is_plain).run()

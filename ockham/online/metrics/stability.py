@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...errors import ConfigError, ShapeError
@@ -23,22 +22,6 @@ def perplexity(token_losses: Tensor) -> float:
         return math.exp(float(token_losses.double().mean()))
     except OverflowError:
         return math.inf
-
-
-def kl_per_token(base_logits: Tensor, adapter_logits: Tensor) -> float:
-    """KL(base ‖ adapter) = Σ_v P_base(v)·ln(P_base(v) / P_adapter(v)), mean over the tokens; nats/token, ≥ 0, exactly 0 if equal.
-
-    Logits or log-probabilities, (…, V), tokens that do not count left out. Raises ShapeError where the shapes differ or there is
-    no token.
-    """
-    if base_logits.shape != adapter_logits.shape or base_logits.numel() == 0:
-        shapes = f"{tuple(base_logits.shape)} and {tuple(adapter_logits.shape)}"
-        raise ShapeError(f"KL needs logits of one shape, with at least one token, got {shapes}")
-    base, adapter = (logits.double().log_softmax(-1) for logits in (base_logits, adapter_logits))
-    share = base.exp()
-    per_token = torch.where(share > 0, share * (base - adapter), 0.0).sum(-1)  # (…); 0·ln 0 = 0
-    found = float(per_token.mean())
-    return 0.0 if -1e-12 < found < 0 else found  # rounding; a NaN stays one
 
 
 def log_drift(perplexity_now: float, perplexity_base: float) -> float:
