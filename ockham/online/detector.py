@@ -13,6 +13,7 @@ from ..typed import from_mapping
 from . import phrases
 from .clause import PARTICIPLES, split_value
 from .config import FactDetectionSettings, FactPattern
+from .config_checks import compiled
 from .facts import FactInfo
 from .verbs import BE, MODALS, analyse, is_verb_of
 
@@ -234,7 +235,7 @@ def _relation(template: str, match: re.Match[str], parts: tuple[str, str, str, s
 
 def _pattern(values: Any, key: str) -> tuple[FactPattern, re.Pattern[str]]:
     pattern = from_mapping(FactPattern, values, key + ".")
-    regex = _regex(pattern.pattern, f"{key}.pattern ({pattern.name})")
+    regex = compiled(pattern.pattern, f"{key}.pattern ({pattern.name})")
     if not regex.groups:
         raise ConfigError(
             f"{key}.pattern ({pattern.name}) has no group, got {pattern.pattern!r}; put brackets round it: (\\w+) is (\\w+)"
@@ -243,16 +244,7 @@ def _pattern(values: Any, key: str) -> tuple[FactPattern, re.Pattern[str]]:
 
 
 def _compiled(expressions: Sequence[str], key: str) -> list[re.Pattern[str]]:
-    return [_regex(expression, f"{key}[{i}]") for i, expression in enumerate(expressions)]
-
-
-def _regex(expression: str, key: str) -> re.Pattern[str]:
-    try:
-        return re.compile(expression, re.IGNORECASE)
-    except re.error as error:
-        raise ConfigError(
-            f"{key} must be a regular expression, got {expression!r}: {error.msg} at position {error.pos}"
-        ) from None
+    return [compiled(expression, f"{key}[{i}]") for i, expression in enumerate(expressions)]
 
 
 def _spacy(model: str) -> Any:

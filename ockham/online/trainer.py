@@ -22,6 +22,7 @@ from .facts import FactInfo
 from .forms import subjects_of
 from .knowledge import Knowledge
 from .learning import Learner
+from .mentions import words
 from .metrics import MetricsTracker
 from .rebuild import rebuild
 from .safety import Safety
@@ -109,9 +110,10 @@ class OnlineTrainer:
 
     def mentions(self, text: str) -> bool:
         """Whether a message mentions the subject of a fact that was learned."""
-        words = f" {_words(text)} "
+        said = f" {' '.join(words(text))} "
         infos = [self.teacher.info(fact.fact_text) for fact in self.memory.facts]
-        return any(f" {_words(subject)} " in words for info in infos for subject in subjects_of(info) if _words(subject))
+        subjects = [words(subject) for info in infos for subject in subjects_of(info)]
+        return any(f" {' '.join(subject)} " in said for subject in subjects if subject)
 
     def checked(self, text: str) -> str:
         """The message without line ends around it. Raises ConfigError for one that cannot be taken."""
@@ -159,8 +161,8 @@ class OnlineTrainer:
     # facts in messages ------------------------------------------------------------------------------------------------
     def _take_in(self, turn: Turn) -> None:
         """Learns the facts in a message, or, where that is asked for, the turn as it is if the user said all of it himself."""
-        words = self.safety.learnable(turn.text)
-        infos = self.detector.detect_all(words) if words else []
+        own = self.safety.learnable(turn.text)
+        infos = self.detector.detect_all(own) if own else []
         turn.kind = "fact" if infos else "question" if self.detector.question_in(turn.text) else "chat"
         for info in infos:
             self._told(turn, info, turn.text)
@@ -276,8 +278,3 @@ class OnlineTrainer:
         self.adapter.load(self.fresh)
         self.known.reset()
         self.snapshots.clear()
-
-
-def _words(text: str) -> str:
-    """Lower case, words alone."""
-    return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())
