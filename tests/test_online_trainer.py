@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from ockham.errors import ConfigError
 from ockham.memory import REJECTED_COMPLEXITY, REJECTED_QUALITY
 from ockham.online.chat_lines import told_lines, why_lines
 from ockham.online.learning import Learner
+from ockham.online.lessons import Lesson
 from ockham.plugins.gate import SKIPPED
 
 LEARNS = (
@@ -157,6 +159,33 @@ def test_a_rack_that_is_closed_learns_nothing(chat, monkeypatch):
     told = chat.take("Tom is my friend.", with_reply=False).facts[0]
     assert told["steps"] == 0
     assert sha(chat) == before
+
+
+def test_a_lesson_shows_each_of_its_steps_and_learns_the_same_without(base, capsys, monkeypatch):
+    from contextlib import contextmanager
+
+    from ockham.online import progress
+
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, as rich sees it
+    monkeypatch.setenv("TTY_INTERACTIVE", "1")
+    seen = []
+
+    @contextmanager
+    def shown(limit):
+        seen.append(limit)
+        with progress.bar(limit) as advance:
+            yield lambda: (seen.append("step"), advance())
+
+    watched, quiet = trainer(base), trainer(base)
+    watched.learner.shown = shown
+    steps = record(watched.take("Tom is my friend."))["steps"]
+    quiet.take("Tom is my friend.")
+    assert seen == [watched.config.training.iterations_per_fact, *["step"] * steps]
+    assert sha(watched) == sha(quiet)
+    out, err = capsys.readouterr()
+    assert (out, "learning" in err) == ("", True)
+    assert watched.learner.learn(Lesson([]), random.Random(0)).steps == 0
+    assert len(seen) == 1 + steps  # nothing to learn, nothing shown
 
 
 def test_the_kl_is_scipys_relative_entropy(taught):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -25,6 +25,7 @@ from .config import OnlineConfig
 from .contexts import AdaptiveOptimizer
 from .facts import Form
 from .lessons import Course, Example, Lesson, Outcome
+from .progress import no_bar
 from .weighting import ImportanceWeighter, weighted_loss
 
 KEPT_EXAMPLES = 10_000  # pairs in tokens; a few MB
@@ -38,6 +39,7 @@ class Learner:
         self.weighter = ImportanceWeighter(config.importance_weighting)
         self.ledger = Ledger()
         self.anchors = Anchors(base, adapter, config.generation, self.ledger)
+        self.shown = no_bar  # or `progress.bar`, while a lesson takes its steps
         self._examples: dict[tuple[Form, tuple[str, ...]], Example] = {}
 
     # measure ----------------------------------------------------------------------------------------------------------
@@ -106,18 +108,26 @@ class Learner:
         spent, course, outcome = self.ledger.units, self._begin(lesson, rng), Outcome()
         known = self.probabilities(lesson.forms)
         outcome.p_before = _least(known)
+        if outcome.p_before < course.target:
+            with self.shown(course.limit) as advance:
+                known = self._steps(course, outcome, known, advance)
+        outcome.p_after, outcome.units = _least(known), self.ledger.units - spent
+        return outcome
+
+    def _steps(self, course: Course, outcome: Outcome, known: list[float], advance: Callable[[], None]) -> list[float]:
+        """The steps of `learn`; p(answer) of each form after them."""
         while outcome.steps < course.limit and _least(known) < course.target:
             chosen = sorted(range(len(known)), key=lambda i: known[i])[: course.width]
             losses, task, kl = self._tried(course, chosen)
             for i, loss in zip(chosen, losses, strict=True):
                 known[i] = math.exp(-loss)
             is_open = self._step(course, outcome, max(losses), task, kl)
+            advance()
             if not is_open or outcome.steps == course.limit:
-                known = self.probabilities(lesson.forms)
+                known = self.probabilities(course.lesson.forms)
             if not is_open and math.exp(-max(losses)) < course.target:
                 break  # closed although it is not known: asking again would give the same answer
-        outcome.p_after, outcome.units = _least(known), self.ledger.units - spent
-        return outcome
+        return known
 
     def _begin(self, lesson: Lesson, rng: random.Random) -> Course:
         """What a lesson's steps have in common."""

@@ -137,6 +137,7 @@ def tell_again(options: argparse.Namespace, config: OnlineConfig, is_chosen: boo
 def talk(options: argparse.Namespace, config: OnlineConfig, is_chosen: bool, has_settings: bool) -> int:
     """The chat itself."""
     from .chat import Chat
+    from .progress import bar
     from .session import Session
     from .state_view import stored_header
 
@@ -156,4 +157,6 @@ def talk(options: argparse.Namespace, config: OnlineConfig, is_chosen: bool, has
             session.trainer.adapter.export(options.export_adapter)
             said(f"the adapter is in {options.export_adapter}, in peft's format")
             return 0
+        if not is_plain and sys.stderr.isatty():
+            session.trainer.learner.shown = bar
         return Chat(session, is_plain).run()
