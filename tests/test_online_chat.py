@@ -150,7 +150,6 @@ def test_who_knows_a_forgotten_fact_can_ask_whether_it_was_this_one(chat, tmp_pa
         ("/undo", "nothing to undo"),
         ("/export", "/export needs a file"),
         ("/save", "/save needs a new folder"),
-        ("", "the message is empty"),
     ],
 )
 def test_a_line_that_is_refused_gives_one_line_and_exit_code_2(shared_chat, line, said):
@@ -178,10 +177,16 @@ def shared_chat(shared_session, capsys, monkeypatch):
 
 
 def test_what_is_refused_does_not_end_the_chat(shared_chat):
-    code, out, err = shared_chat(data=b"x" * 100_000 + b"\n\xff\xfe\n\nHello.\r\n")
+    code, out, err = shared_chat(data=b"x" * 100_000 + b"\n\xff\xfe\nHello.\r\n")
     assert (code, len(out.splitlines())) == (2, 1)
     said = [line for line in err.splitlines() if line.startswith("error:")]
-    assert ["100,000 characters" in said[0], "UTF-8" in said[1], "empty" in said[2], len(said)] == [True, True, True, 3]
+    assert ["100,000 characters" in said[0], "UTF-8" in said[1], len(said)] == [True, True, 2]
+
+
+def test_blank_lines_in_a_pipe_are_no_messages(shared_chat):
+    code, out, err = shared_chat(data=b"\n \t\r\nHello.\n\n")
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert "error:" not in err
 
 
 def test_files_that_cannot_be_written_are_one_line_and_exit_code_1(shared_chat, tmp_path):

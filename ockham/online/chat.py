@@ -70,7 +70,7 @@ class Chat:
         if self.is_plain:
             if isinstance(sys.stdin, io.TextIOWrapper):
                 sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")  # what is no text is refused
-            yield from (line.removesuffix("\n").removesuffix("\r") for line in sys.stdin)
+            yield from (line.removesuffix("\n").removesuffix("\r") for line in sys.stdin if line.strip())
             return
         from prompt_toolkit import PromptSession
         from prompt_toolkit.completion import WordCompleter
