@@ -86,7 +86,7 @@ def test_over_a_pipe_each_message_has_one_line_on_stdout_and_the_notes_are_on_st
     assert "f1  Tom is my friend.  (is_friend, turn 1" in err
     code, out, err = chat("/facts", named=False, more=())
     assert (code, out) == (0, [])
-    assert "1 facts known, 0 waiting" in err
+    assert "1 fact known, 0 waiting" in err
 
 
 @pytest.fixture(scope="module")
@@ -144,10 +144,13 @@ def test_who_knows_a_forgotten_fact_can_ask_whether_it_was_this_one(chat, tmp_pa
         ("/forget", "/forget needs an id"),
         ("/forget tom", "a fact's id is f and a number"),
         ("/forget f7", "there is no fact 7"),
-        ("/confirm", "waiting: nothing"),
-        ("/reject f3", "waiting: nothing"),
+        ("/confirm", "error: nothing is waiting"),
+        ("/reject f3", "error: nothing is waiting"),
         ("/learn", "/learn needs the statement"),
         ("/undo", "nothing to undo"),
+        ("/undo f1", "/undo takes nothing behind it, got 'f1'"),
+        ("/quit now", "/quit takes nothing behind it, got 'now'; type /quit alone"),
+        ("/facts f1", "/facts takes nothing behind it"),
         ("/export", "/export needs a file"),
         ("/save", "/save needs a new folder"),
     ],
@@ -202,7 +205,7 @@ def test_an_exam_inside_the_chat_leaves_the_chat_as_it_was(shared_chat, shared_s
     exam = write_exam(tmp_path / "exam.jsonl", [("Kim is my boss.", "Who is Kim?", "boss")])
     code, _, err = shared_chat(f"/exam {exam}")
     assert code == 0
-    assert "1 facts, 1 learned" in err
+    assert "1 fact, 1 learned" in err
     assert shared_session.trainer.adapter.sha256() == before
     assert shared_session.facts() == []
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import ConfigError, OckhamError, nearest
-from .chat_lines import fact_line, metric_line, told_lines, waiting_line, why_lines
+from .chat_lines import counted, fact_line, metric_line, told_lines, waiting_line, why_lines
 from .session import Session
 from .trainer import Turn
 
@@ -28,9 +28,11 @@ HELP = (
     ("/metrics", "stability, plasticity and forgetting so far"),
     ("/export FILE", "all facts as JSON lines"),
     ("/save DIR", "a copy of the whole state"),
-    ("/quit", "end; so does Ctrl-D"),
+    ("/quit", "end; so does Ctrl-D; Ctrl-C drops the line, or the message that is being taken"),
 )
 TAKEN = ("/confirm", "/reject", "/learn", "/undo")  # by the session itself
+ENDS = ("/quit", "/exit")
+ALONE = ("/help", "/facts", "/metrics", "/undo", *ENDS)  # commands that stand alone in their line
 
 
 class Chat:
@@ -51,9 +53,9 @@ class Chat:
         for line in self.session.recovered:
             self._note(line)
         active, waiting = self._counts()
-        self._note(f"{active} facts known, {waiting} waiting; /help lists the commands")
+        self._note(f"{counted(active, 'fact')} known, {waiting} waiting; /help lists the commands")
         for text in self._lines():
-            if text.strip() in ("/quit", "/exit"):
+            if text.strip() in ENDS:
                 break
             try:
                 self._take(text)
@@ -92,10 +94,12 @@ class Chat:
 
     def _take(self, text: str) -> None:
         verb, _, rest = text.strip().replace("\t", " ").partition(" ")
+        if verb in ALONE and rest.strip():
+            raise ConfigError(f"{verb} takes nothing behind it, got {rest.strip()[:40]!r}; type {verb} alone")
         if verb in self.commands:
             self.commands[verb](rest.strip())
         elif verb.startswith("/") and verb not in TAKEN:
-            raise ConfigError(f"unknown command {verb}{nearest(verb, [*self.commands, *TAKEN, '/quit'])}; /help lists them")
+            raise ConfigError(f"unknown command {verb}{nearest(verb, [*self.commands, *TAKEN, *ENDS])}; /help lists them")
         else:
             self._show(self.session.say(text))
             self._past = None if verb == "/reject" else self._past
@@ -156,7 +160,8 @@ class Chat:
         before = self._in_state("pending")
         self._past = None
         done = self.session.forget(rest)
-        self._note(f"forgotten: {rest}; {len(done.turns)} turns that told or mentioned it are gone from the log")
+        gone = f"{counted(len(done.turns), 'turn')} that told or mentioned it {'is' if len(done.turns) == 1 else 'are'}"
+        self._note(f"forgotten: {rest}; {gone} gone from the log")
         for id in self._in_state("pending") - before:
             self._note(f"f{id} was not learned again without it, and waits: /confirm f{id} tries once more", style="yellow")
         for copy in done.copies:
@@ -184,7 +189,7 @@ class Chat:
     def _export(self, rest: str) -> None:
         if not rest:
             raise ConfigError("/export needs a file: /export facts.jsonl")
-        self._note(f"{self.session.export(Path(rest))} facts in {rest}")
+        self._note(f"{counted(self.session.export(Path(rest)), 'fact')} in {rest}")
 
     def _save(self, rest: str) -> None:
         if not rest:

@@ -30,6 +30,11 @@ RISKS = {
 }
 
 
+def counted(number: int, thing: str) -> str:
+    """1 fact, 2 facts."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def told_lines(record: Mapping[str, Any]) -> str:
     """What became of one fact."""
     if not record["accepted"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .chat_lines import counted
 from .exam import FactResult
 
 # Key of the result -> what is shown, and how.
@@ -33,4 +34,4 @@ def show_result(result: Mapping[str, Any]) -> str:
     lines = [f"{label:<{wide}}  {form.format(result[key]) if result[key] is not None else '-'}" for key, label, form in LINES]
     wrong = [row for row in result["rows"] if not row["correct"]]
     lines += [f"wrong: {row['question']} -> {row['reply']!r}, not {row['answer']!r}" for row in wrong[:10]]
-    return "\n".join([f"{result['facts']} facts, {result['learned']} learned", *lines])
+    return "\n".join([f"{counted(result['facts'], 'fact')}, {result['learned']} learned", *lines])

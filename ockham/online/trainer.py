@@ -209,9 +209,11 @@ class OnlineTrainer:
         """The fact that waits under this id; without one, the only one that waits."""
         pending = self.known.pending
         id = next(iter(pending)) if not id and len(pending) == 1 else id
+        if not pending:
+            raise ConfigError("nothing is waiting")
         if id not in pending:
-            said = f"nothing waits under {id!r}" if id or not pending else "more than one fact waits: name one"
-            raise ConfigError(f"{said}; waiting: {', '.join(pending) or 'nothing'}")
+            said = f"nothing waits under {id!r}" if id else "more than one fact waits: name one"
+            raise ConfigError(f"{said}; waiting: {', '.join(pending)}")
         return pending[id]
 
     def _confirm(self, turn: Turn, id: str) -> None:
