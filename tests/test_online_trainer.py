@@ -382,6 +382,18 @@ def test_personal_data_waits_and_confirm_learns_it(chat):
     assert sha(chat) != before
 
 
+def test_a_fact_that_the_gate_refuses_after_confirm_waits_on(base):
+    chat = trainer(base, "commit.min_prob=0.5")
+    tell(chat, "My email is bob@x.org.")
+    before, entry = sha(chat), dict(chat.known.pending["f1"])
+    for command in ("/confirm", "/confirm f1"):
+        turn = chat.take(command)
+        assert (record(turn)["accepted"], chat.known.pending, sha(chat)) == (False, {"f1": entry}, before)
+        assert "f1 still waits" in turn.notes[0]
+    chat.take("/reject")
+    assert chat.known.pending == {}
+
+
 def test_reject_drops_what_waits_and_an_unknown_id_names_those_that_wait(chat):
     tell(chat, "My email is bob@x.org.", "My phone is 555-123-4567.")
     with pytest.raises(ConfigError, match=r"more than one fact waits.*f1, f2"):

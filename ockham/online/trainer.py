@@ -218,10 +218,12 @@ class OnlineTrainer:
 
     def _confirm(self, turn: Turn, id: str) -> None:
         entry = self.waiting(id)
-        del self.known.pending[entry["id"]]
+        id = entry["id"]
         self.teacher.learn(turn, self.teacher.info(entry["text"]), entry)
-        if not turn.facts[-1]["accepted"]:
-            turn.notes.append(f"{entry['id']} does not wait any more; tell it again in other words")
+        if turn.facts[-1]["accepted"]:
+            del self.known.pending[id]
+        else:
+            turn.notes.append(f"{id} still waits: /confirm {id} tries again, /reject {id} drops it, or tell it in other words")
 
     def _reject(self, turn: Turn, id: str) -> None:
         entry = self.waiting(id)
