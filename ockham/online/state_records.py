@@ -94,7 +94,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What /forget did: its tombstones, the turns whose lines went, and saved copies, which it does not reach."""
+    """What /forget did: its tombstones, the turns whose lines went, and the saved copies that hold such turns: it does not reach them."""
 
     tombstones: list[Tombstone]
     turns: list[int]

@@ -37,7 +37,7 @@ SCHEMA = (
     """CREATE TABLE tombstones (id INTEGER PRIMARY KEY, turn INTEGER NOT NULL, time REAL NOT NULL, salt BLOB NOT NULL,
        digest BLOB NOT NULL)""",
     "CREATE TABLE forgetting (id INTEGER PRIMARY KEY)",  # a tombstone whose files are not yet cleaned
-    "CREATE TABLE copies (path TEXT PRIMARY KEY)",
+    "CREATE TABLE copies (path TEXT PRIMARY KEY, turn INTEGER)",  # the last turn in it; null: not known
     f"PRAGMA user_version = {session_log.FORMAT}",
 )
 
@@ -73,11 +73,18 @@ class StateTables:
             with self.transaction():
                 for statement in SCHEMA:
                     self.db.execute(statement)
-        elif version != session_log.FORMAT:
+        elif version == session_log.FORMAT:
+            self._add_copies_turn()
+        else:
             reads = f"this program reads format {session_log.FORMAT}"
             raise CheckpointError(f"{self.path} is of format {version}, {reads}; use the version that wrote it")
         if (found := self.db.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(found.splitlines()[-1])
+
+    def _add_copies_turn(self) -> None:
+        """Folders that were begun before copies had a turn get the column."""
+        if "turn" not in {row["name"] for row in self.all("PRAGMA table_info(copies)")}:
+            self.db.execute("ALTER TABLE copies ADD COLUMN turn INTEGER")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

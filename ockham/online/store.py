@@ -197,13 +197,14 @@ class StateFolder(StateView):
         with self._writing() as number:
             gone = forgetting.facts_to_forget(self.tables, fact_id, rebuilt, mentions)
             stones = [Tombstone.of(fact.id, fact.text, number, time.time()) for fact in gone]
-            paths = [Path(path) for (path,) in map(tuple, self.tables.all("SELECT path FROM copies"))]
+            copies = [(Path(path), turn) for path, turn in map(tuple, self.tables.all("SELECT path, turn FROM copies"))]
             adapter = self._write_adapter(rebuilt.adapter)
             with self.tables.transaction():
                 self.tables.insert("adapters", number=adapter, sha256=digest(rebuilt.adapter))
                 turns = forgetting.bury(self.tables, stones, rebuilt, adapter, mentions)
             recovery.settle(self.tables, self.adapters, self.log)
-        return Forgotten(stones, turns, [path for path in paths if path.is_dir()])
+        first = min(turns, default=0)
+        return Forgotten(stones, turns, [path for path, turn in copies if (turn is None or turn >= first) and path.is_dir()])
 
     def save(self, target: Path) -> None:
         """A copy of the whole state in a new folder, which opens as this one does. Raises WorldError.
@@ -214,7 +215,7 @@ class StateFolder(StateView):
         with self._writing():
             places = [target.resolve(), partial(target).resolve()]
             for place in places:
-                self.tables.insert("copies", path=str(place))
+                self.tables.insert("copies", path=str(place), turn=self.turn)
             try:
                 write_copy(self.tables, self.adapters, target)
             finally:
