@@ -8,6 +8,7 @@ from typing import Any
 from ..memory import REJECTED_COMPLEXITY, REJECTED_QUALITY
 from ..plugins.gate import SKIPPED
 from .state_records import FactRow
+from .tellings import source_of
 from .trainer import Turn
 
 # Reason code -> what it means to the one who told the fact.
@@ -69,8 +70,9 @@ def fact_line(row: FactRow) -> str:
     if "risks" in record:
         return f"f{row.id}  {row.text}  (waits: {', '.join(record['risks'])})"
     state = "evicted: no longer rehearsed, still in the weights; " if row.state == "evicted" else ""
-    figures = f", p {record['p_after']:.2f}, {record['steps']} steps" if "steps" in record else ""
-    return f"f{row.id}  {row.text}  ({state}{record['relation']}, turn {row.turn}{figures})"
+    first = source_of(row)
+    figures = f", p {record['p_after']:.2f}, {first['steps']} steps" if "steps" in first else ""
+    return f"f{row.id}  {first['text']}  ({state}{record['relation']}, turn {first['turn']}{figures})"
 
 
 def why_lines(found: Mapping[str, Any]) -> list[str]:
@@ -92,6 +94,5 @@ def _learning_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def _history_lines(found: Mapping[str, Any]) -> list[str]:
-    lines = [f"before: {old['value']!r} ({old['fact_text']!r}, turn {old['first_seen']})" for old in found["superseded"]]
-    lines += [f"the answer before it: p {found['p_old']:.3f} after the lesson"] if "p_old" in found else []
-    return lines + [f"history: turn {entry['turn']}, {entry['state']} {entry['reason_code']}" for entry in found["history"]]
+    left = [f"the answer before it: p {found['p_old']:.3f} after the lesson"] if "p_old" in found else []
+    return left + [f"history: {line}" for line in found["lines"]]

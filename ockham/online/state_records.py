@@ -23,7 +23,7 @@ class FactRow:
     state: str = "active"
     turn: int = 0  # in which it was told; 0 = the one that is committed with it
     record: Mapping[str, Any] = field(default_factory=dict)
-    history: Sequence[Mapping[str, Any]] = ()  # kept by the state folder: {turn, state, reason_code} of each change of state
+    history: Sequence[Mapping[str, Any]] = ()  # by the state folder: turn, state, reason_code of each change; told: how often
 
     def __post_init__(self) -> None:
         if self.state not in STATES:
@@ -94,7 +94,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What /forget did: its tombstones, the turns whose lines went, and the saved copies that hold such turns: it does not reach them."""
+    """What /forget did: its tombstones, the turns whose lines went, and saved copies that hold them: it reaches none of those."""
 
     tombstones: list[Tombstone]
     turns: list[int]

@@ -18,6 +18,7 @@ from ..errors import CheckpointError, WorldError
 from . import session_log
 from .private_files import FILE_MODE
 from .state_records import FactRow
+from .tellings import count_tellings
 from .tombstones import Tombstone
 
 NAME = "state.db"
@@ -181,7 +182,10 @@ class StateTables:
 
     def _write_fact(self, fact: FactRow, turn: int, reason_code: str, old: FactRow | None) -> None:
         history = [] if old is None else [dict(entry) for entry in old.history]
-        if old is None or old.state != fact.state:
+        told = count_tellings(fact.record)
+        if told > (0 if old is None else count_tellings(old.record)):
+            history.append({"turn": turn, "state": fact.state, "reason_code": reason_code, "told": told})
+        elif old is None or old.state != fact.state:
             history.append({"turn": turn, "state": fact.state, "reason_code": reason_code})
         values = (fact.state, fact.text, fact.turn or turn, dumps(fact.record), dumps(history))
         names = ("state", "text", "turn", "record", "history")  # no REPLACE: it would take the fact's changes with it

@@ -14,6 +14,7 @@ from . import forgetting, session_log
 from .adapter_files import AdapterFiles
 from .state_records import FactRow, Snapshot, State
 from .state_tables import NAME, StateTables, dumps
+from .tellings import history_of, source_of, tellings
 from .tombstones import Tombstone
 
 
@@ -65,14 +66,19 @@ class StateView:
         return 1 + (self.tables.one(f"SELECT max(id) FROM ({ids})") or 0)
 
     def why(self, fact_id: int) -> dict[str, Any]:
-        """All that is known of a fact: the turn it was told in, its record, its row. Raises ConfigError for an unknown id."""
+        """All that is known of a fact: its row, the record of the telling that brought in what holds now, and the turn of that.
+
+        `tellings` are all its records, `lines` its history in words. Raises ConfigError for an unknown id.
+        """
         fact = self.tables.fact(fact_id)
         if fact is None:
             raise ConfigError(forgetting.unknown_fact(self.tables, fact_id))
-        told = next(turn for turn in self.turns() if turn["turn"] == fact.turn)
+        first = source_of(fact)
+        told = next(turn for turn in self.turns() if turn["turn"] == first["turn"])
         hashes = {"adapter_sha256_before": told["adapter_before"], "adapter_sha256_after": told["adapter_sha256"]}
-        source = told["text"] if told["tombstone"] is None else fact.record.get("message", fact.text)
-        return {"source": source, "time": told["time"], "reason_code": told["reason_code"], **hashes, **plain(fact)}
+        words = {"source": first.get("message") or told["text"] or first["text"], "lines": history_of(fact)}
+        when = {"time": told["time"], "reason_code": told["reason_code"]}
+        return {**words, **when, **hashes, **plain(fact), **first, "id": fact.id, "tellings": tellings(fact)}
 
     def export(self) -> list[dict[str, Any]]:
         """Every fact as a JSON object."""
