@@ -133,6 +133,30 @@ def test_who_knows_a_forgotten_fact_can_ask_whether_it_was_this_one(chat, tmp_pa
     assert b"Tom" not in contents(tmp_path / "chat")
 
 
+def test_metrics_are_measured_when_they_are_asked_for(chat):
+    code, _, err = chat("/metrics", more=(*QUICK, "metrics.interval=50"))
+    assert code == 0
+    assert "perplexity_drift: last 0, mean" in err
+    code, _, err = chat("Tom is my friend.", "/metrics", more=())
+    assert code == 0
+    for name in ("perplexity", "kl", "perplexity_drift", "fact_performance", "mean_regression", "anchor_regression"):
+        assert f"\n{name}: last " in err
+    assert "perplexity_drift: last 0, mean" not in err  # against the base, not against itself
+
+
+def test_the_table_of_metrics_is_whole_in_a_narrow_terminal(shared_session, capsys):
+    from rich.console import Console
+
+    from ockham.online.chat import Chat
+
+    narrow = Chat(shared_session, is_plain=False)
+    narrow.console = Console(width=30, soft_wrap=True)
+    narrow._metrics("")
+    out = capsys.readouterr().out
+    assert "anchor_performance" in out
+    assert "…" not in out
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from ..errors import ConfigError, OckhamError, nearest
@@ -31,6 +32,7 @@ HELP = (
     ("/quit", "end; so does Ctrl-D; Ctrl-C drops the line, or the message that is being taken"),
 )
 TAKEN = ("/confirm", "/reject", "/learn", "/undo")  # by the session itself
+WIDE = 1000  # columns; no row of figures is so long
 ENDS = ("/quit", "/exit")
 ALONE = ("/help", "/facts", "/metrics", "/undo", *ENDS)  # commands that stand alone in their line
 
@@ -174,17 +176,16 @@ class Chat:
             self._note(line)
 
     def _metrics(self, rest: str) -> None:
-        summary = self.session.trainer.metrics.summary()
-        if not summary:
-            self._note("no figures yet")
+        summary = self.session.trainer.metrics_now().summary()
         if self.is_plain:
             for name, row in summary.items():
                 self._note(f"{name}: last {row['last']:.4g}, mean {row['mean']:.4g}, {row['min']:.4g} to {row['max']:.4g}")
             return
-        table = Table("figure", "last", "mean", "min", "max")
+        table = Table("figure", "last", "mean", "min", "max")  # as wide as it is: a terminal wraps it, nothing is cut
         for name, row in summary.items():
             table.add_row(name, *(f"{row[key]:.4g}" for key in ("last", "mean", "min", "max")))
-        self.console.print(table)
+        table.width = Measurement.get(self.console, self.console.options.update(max_width=WIDE), table).maximum
+        self.console.print(table, crop=False)
 
     def _export(self, rest: str) -> None:
         if not rest:

@@ -158,6 +158,17 @@ class OnlineTrainer:
         turn.metrics = row
         turn.notes += [f"metric {name}: {error}" for name, error in row.get("errors", {}).items()]
 
+    def metrics_now(self) -> MetricsTracker:
+        """The metrics so far with a measurement of the model as it is now; the chat's own stay as they are."""
+        tracker = MetricsTracker(self.config.metrics)
+        tracker.load_state_dict(self.metrics.state_dict())
+        if tracker.stability.first is None:  # nothing was measured yet: against the base, then
+            with self.adapter.disabled():
+                losses = self.learner.anchor_losses(self.config.anchors.prompts)
+            tracker.refer_to(losses)
+        tracker.record(self.known.clock, probe=self.teacher.probe)
+        return tracker
+
     # facts in messages ------------------------------------------------------------------------------------------------
     def _take_in(self, turn: Turn) -> None:
         """Learns the facts in a message, or, where that is asked for, the turn as it is if the user said all of it himself."""
