@@ -82,7 +82,7 @@ def test_help_names_the_flags(capsys):
 def test_over_a_pipe_each_message_has_one_line_on_stdout_and_the_notes_are_on_stderr(chat, tmp_path):
     code, out, err = chat("Tom is my friend.", "Who is Tom?", "/facts", "/quit", "Not read.")
     assert (code, len(out)) == (0, 2)
-    assert "f1: learned" in err
+    assert "f1: trained but not well known (p 0.00 -> 0.00" in err  # a tiny base hardly learns
     assert "f1  Tom is my friend.  (is_friend, turn 1" in err
     code, out, err = chat("/facts", named=False, more=())
     assert (code, out) == (0, [])
@@ -229,7 +229,7 @@ def test_an_exam_inside_the_chat_leaves_the_chat_as_it_was(shared_chat, shared_s
     exam = write_exam(tmp_path / "exam.jsonl", [("Kim is my boss.", "Who is Kim?", "boss")])
     code, _, err = shared_chat(f"/exam {exam}")
     assert code == 0
-    assert "1 fact, 1 learned" in err
+    assert "1 fact, 0 learned, 1 trained but not well known" in err
     assert shared_session.trainer.adapter.sha256() == before
     assert shared_session.facts() == []
 

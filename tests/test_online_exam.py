@@ -121,7 +121,10 @@ def test_every_fact_is_taught_waiting_or_not_over_the_caps_and_over_the_memory(b
     assert result["seconds_per_fact"] > 0
     assert {"efficacy", "paraphrase", "locality", "first_ten", "perplexity_ratio", "kl"} <= result.keys()
     json.dumps(result, allow_nan=False)
-    assert "5 facts, 4 learned" in show_result(result)
+    assert "5 facts, 0 learned, 4 trained but not well known" in show_result(result)  # a tiny base hardly learns
+    for row in result["rows"][:3]:
+        row["p_after"] = 0.5
+    assert "5 facts, 3 learned, 1 trained but not well known" in show_result(result)
 
 
 def test_efficacy_paraphrase_and_locality_are_shares_of_right_and_unchanged_replies(base, items, monkeypatch):
@@ -177,3 +180,5 @@ def test_a_row_is_shown_in_one_line():
         "Tom is my friend.", "Who is Tom?", "friend", learned=True, reason_code="X", steps=3, p_before=0.1, p_after=0.9
     )
     assert show_row(1, 2, row) == "1/2 Tom is my friend.: learned (X), p 0.10 -> 0.90, 3 steps"
+    row.p_after = 0.1
+    assert show_row(1, 2, row) == "1/2 Tom is my friend.: trained but not well known (X), p 0.10 -> 0.10, 3 steps"

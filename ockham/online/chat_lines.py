@@ -18,6 +18,8 @@ REASONS = {
     SKIPPED: "known already",
 }
 GONE = "learning: its figures went with a fact that was forgotten"
+KNOWN = 0.5  # p of the answer from which on a fact counts as learned, and not as trained only
+WEAK = "trained but not well known"
 RISKS = {
     "CAP_FACTS": "many facts in this session",
     "CAP_KL": "much has changed in this session",
@@ -44,7 +46,7 @@ def told_lines(record: Mapping[str, Any]) -> str:
         return f"{reason}; all is as before ({reached}; {record['reason_code']})"
     p = f"p {record['p_before']:.2f} -> {record['p_after']:.2f}"
     part = "" if record["scale"] in (0.0, 1.0) else f", {record['scale']:g} of the update"
-    verb = REASONS[SKIPPED] if record["reason_code"] == SKIPPED else "learned"
+    verb = REASONS[SKIPPED] if record["reason_code"] == SKIPPED else "learned" if record["p_after"] >= KNOWN else WEAK
     old = f", in place of {record['superseded'][-1]['value']!r}" if record["superseded"] else ""
     return f"{record['id']}: {verb}{old} ({p}, {record['steps']} steps{part}, KL {record['kl_cost']:+.4f})"
 

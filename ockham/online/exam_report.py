@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .chat_lines import counted
+from .chat_lines import KNOWN, WEAK, counted
 from .exam import FactResult
 
 # Key of the result -> what is shown, and how.
@@ -23,7 +23,7 @@ LINES = (
 
 def show_row(number: int, count: int, row: FactResult) -> str:
     """One fact, as it is taught."""
-    state = "learned" if row.learned else "not learned"
+    state = ("learned" if row.p_after >= KNOWN else WEAK) if row.learned else "not learned"
     figures = f"p {row.p_before:.2f} -> {row.p_after:.2f}, {row.steps} steps"
     return f"{number}/{count} {row.fact[:70]}: {state} ({row.reason_code}), {figures}"
 
@@ -34,4 +34,6 @@ def show_result(result: Mapping[str, Any]) -> str:
     lines = [f"{label:<{wide}}  {form.format(result[key]) if result[key] is not None else '-'}" for key, label, form in LINES]
     wrong = [row for row in result["rows"] if not row["correct"]]
     lines += [f"wrong: {row['question']} -> {row['reply']!r}, not {row['answer']!r}" for row in wrong[:10]]
-    return "\n".join([f"{counted(result['facts'], 'fact')}, {result['learned']} learned", *lines])
+    kept = [row["p_after"] >= KNOWN for row in result["rows"] if row["learned"]]
+    weak = f", {kept.count(False)} {WEAK}" if False in kept else ""
+    return "\n".join([f"{counted(result['facts'], 'fact')}, {kept.count(True)} learned{weak}", *lines])
