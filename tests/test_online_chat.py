@@ -133,6 +133,26 @@ def test_who_knows_a_forgotten_fact_can_ask_whether_it_was_this_one(chat, tmp_pa
     assert b"Tom" not in contents(tmp_path / "chat")
 
 
+@pytest.mark.parametrize(
+    ("line", "is_said"),
+    [
+        ("The weather might be wet.", True),
+        ("It lives in Oslo.", True),
+        ("Tom is not my friend.", True),
+        ("Good morning to you.", False),
+        ("Thanks a lot, friend!", False),
+        ("Who is Tom Baker?", False),
+        ("Fine today.", False),
+        ("Anna lives in Oslo.", False),
+        ("/facts", False),
+    ],
+)
+def test_a_statement_that_is_not_taken_for_a_fact_is_announced(chat, line, is_said):
+    code, _, err = chat(line)
+    assert code == 0
+    assert ("not taken for a fact; /learn TEXT teaches it" in err) == is_said
+
+
 def test_metrics_are_measured_when_they_are_asked_for(chat):
     code, _, err = chat("/metrics", more=(*QUICK, "metrics.interval=50"))
     assert code == 0

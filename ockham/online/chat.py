@@ -14,7 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from ..errors import ConfigError, OckhamError, nearest
-from .chat_lines import counted, fact_line, metric_line, told_lines, waiting_line, why_lines
+from .chat_lines import counted, fact_line, metric_line, told_lines, untaken_line, waiting_line, why_lines
 from .session import Session
 from .trainer import Turn
 
@@ -119,6 +119,7 @@ class Chat:
             self._note(waiting_line(entry), style="yellow")
         for note in turn.notes:
             self._note(note)
+        self._note(untaken_line(turn))
         self._note(metric_line(turn))
 
     def _note(self, text: str, style: str = "dim") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,13 @@ REASONS = {
 GONE = "learning: its figures went with a fact that was forgotten"
 KNOWN = 0.5  # p of the answer from which on a fact counts as learned, and not as trained only
 WEAK = "trained but not well known"
+# How greetings, thanks and the like begin; the same words as in their pattern in fact_detection.ignored.
+SMALL_TALK = re.compile(
+    r"(?:hi|hello|hey|greetings|welcome|bye|goodbye|cheers|thanks?|thx|congratulations|congrats|sorry|nice|great|wow|well done|"
+    r"good (?:morning|evening|night|afternoon|day|luck|job|work|bye|news|idea)|no problem|of course|see you|take care|have an?|"
+    r"happy|merry|how|what an?|all right|never mind)\b",
+    re.IGNORECASE,
+)
 RISKS = {
     "CAP_FACTS": "many facts in this session",
     "CAP_KL": "much has changed in this session",
@@ -31,6 +39,12 @@ RISKS = {
     "MARKUP": "it holds markup",
     "REBUILT": "it was not learned again when another fact was forgotten",
 }
+
+
+def untaken_line(turn: Turn) -> str:
+    """For a statement that was not taken for a fact; '' for facts, questions, commands, greetings, thanks and short words."""
+    is_said = turn.kind == "chat" and len(turn.text.split()) >= 3 and not SMALL_TALK.match(turn.text.strip())
+    return "not taken for a fact; /learn TEXT teaches it" if is_said else ""
 
 
 def counted(number: int, thing: str) -> str:
