@@ -259,6 +259,8 @@ def test_an_exam_inside_the_chat_leaves_the_chat_as_it_was(shared_chat, shared_s
 
 def test_a_missing_base_is_one_line(capsys, tmp_path):
     refused(program(capsys, "--plain", "--base", tmp_path / "none.pt", "--state", tmp_path / "s"), 1, "there is no checkpoint")
+    for absent in (tmp_path / "none", "./none", "~/none", "out-none", "a/b/none"):
+        refused(program(capsys, "--plain", "--base", absent, "--state", tmp_path / "s"), 1, f"there is no folder {absent}")
     (tmp_path / "empty").mkdir()
     refused(program(capsys, "--plain", "--base", tmp_path / "empty", "--state", tmp_path / "s"), 1, "neither ckpt.pt")
 
@@ -298,6 +300,11 @@ def test_a_bad_regex_in_the_settings_is_named(chat):
     [
         (["training.learning_rat=1"], "did you mean training.learning_rate"),
         (["training.learning_rate=-1"], "training.learning_rate"),
+        (["training.lr=1"], "unknown key training.lr (did you mean training.learning_rate?)"),
+        (["training.wd=1"], "did you mean training.weight_decay?"),
+        (["lr=1"], "did you mean training.learning_rate?"),
+        (["training.target_probs=1"], "did you mean training.target_prob?"),
+        (["training.loss.target=1"], "did you mean training.loss.dynamic_kl.target"),
         (["--preset", "nope"], "no preset 'nope'"),
         (["--config", "/nope.yaml"], "/nope.yaml"),
         (["--json", "x.json"], "give --exam FILE, too"),

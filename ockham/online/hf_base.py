@@ -149,7 +149,23 @@ def folder_of(name: str) -> Path:
     folder = local_folder(name)
     if folder is None and (Path(name).expanduser() / "config.json").is_file():
         raise CheckpointError(no_weights(Path(name)))
+    if folder is None and not is_hub_name(name):
+        raise WorldError(
+            f"model.base_model_name: there is no folder {name}; name one with ckpt.pt (a run) or config.json (Hugging Face), or "
+            "make the small base: ockham chat --make-base"
+        )
     return folder or download(name)
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a model of the hub can be called so: no path, nor a folder as runs of ours are called."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not name.startswith("out-")
 
 
 def local_folder(name: str) -> Path | None:

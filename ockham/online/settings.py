@@ -22,6 +22,10 @@ from .config import OnlineConfig
 
 PRESETS = CONFIG_DIR / "online"
 DEFAULT = "default"
+# What people write for a key's last name, where that is not like it.
+SHORT = {"lr": "learning_rate", "wd": "weight_decay", "clip": "gradient_clip_norm", "steps": "iterations_per_fact",
+         "temp": "temperature", "base": "base_model_name"}  # fmt: skip
+CLOSE = 0.85  # how like a key of the same group must be; both begin with the group's name
 LEAVES: dict[str, Leaf] = leaves(OnlineConfig)
 ROOMS = frozenset(key[:at] for key in LEAVES for at, character in enumerate(key) if character == ".")
 
@@ -131,7 +135,10 @@ def unknown(key: str) -> str:
         return f"{key} is a group of keys, it holds {_held(key)}; give one of them"
     room, _, name = key.rpartition(".")
     everything = [*LEAVES, *ROOMS]
-    same = [known for known in everything if known.rpartition(".")[2] == name]
+    same = [known for known in everything if known.rpartition(".")[2] in (name, SHORT.get(name))]
+    if not same:
+        beside = [known for known in everything if room and known.startswith(f"{room}.")]
+        same = difflib.get_close_matches(f"{room}.{name}", beside, n=1, cutoff=CLOSE)
     if not same:
         same = difflib.get_close_matches(name, [known.rpartition(".")[2] for known in everything], n=1)
         same = [known for word in same for known in everything if known.rpartition(".")[2] == word]
