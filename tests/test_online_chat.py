@@ -318,6 +318,7 @@ def test_what_is_written_wrong_is_exit_code_2(chat, args, said):
 
 def test_flags_of_an_exam_and_of_a_chat_do_not_mix(capsys):
     refused(program(capsys, "--exam", "x", "--state", "y"), 2, "--state belongs to a chat")
+    refused(program(capsys, "--make-base", "--state", "y"), 2, "--state belongs to a chat")
     refused(program(capsys, "--replay", "x", "--fall-back"), 2, "--fall-back belongs to a chat")
 
 
@@ -414,6 +415,32 @@ def test_a_replay_has_the_threads_of_its_session_and_names_another_torch(chat, c
     assert (code, f"it was made with torch 1.0, here {torch.__version__}" in out) == (1, True)
     log.write_text(text.replace(f'"threads": {here}', '"threads": 0'))
     refused(program(capsys, "--replay", log), 1, "'threads' must be in [1, 1024], got 0")
+
+
+@pytest.mark.parametrize("how", ["missing", "damaged"])
+def test_a_chat_whose_tables_are_lost_is_made_again_as_the_message_says(chat, capsys, tmp_path, how):
+    assert chat("Tom is my friend.", "My email is bob@x.org.", "Anna lives in Oslo.", "/undo", "/confirm f2")[0] == 0
+    tables = tmp_path / "chat" / "state.db"
+    tables.unlink() if how == "missing" else tables.write_bytes(b"x" * 5000)
+    said = chat("/facts", more=())
+    log, new = tmp_path / "chat" / "session.jsonl", tmp_path / "new"
+    refused(said, 1, f"ockham chat --replay {log} --state NEW")
+    code, out, err = program(capsys, "--replay", log, "--state", new)
+    assert (code, "5 turns told again: every reply and adapter is the same" in out) == (0, True)
+    assert f"kept in {new}" in err
+    code, _, err = chat("/facts", state="new", named=False, more=())
+    assert code == 0
+    assert "2 facts known, 0 waiting" in err
+    refused(program(capsys, "--replay", log, "--state", new), 2, "holds a chat already")
+
+
+def test_a_replay_counts_what_is_told_and_says_how_many_turns_are_forgotten(chat, capsys, tmp_path):
+    assert chat("Tom is my friend.", "Who is Tom?", "/forget f1", "My email is bob@x.org.", "/confirm f2")[0] == 0
+    for flags in ((), ("--state", tmp_path / "new")):
+        code, out, _ = program(capsys, "--replay", tmp_path / "chat" / "session.jsonl", *flags)
+        assert (code, out) == (0, "2 turns told again (3 forgotten): every reply and adapter is the same\n")
+    _, _, err = chat("/facts", state="new", named=False, more=())
+    assert "f2  My email is bob@x.org." in err
 
 
 def test_making_the_base_prepares_trains_and_says_what_it_can_do(capsys, monkeypatch, tmp_path):

@@ -28,7 +28,9 @@ def add_chat(verbs: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--base", metavar="NAME", help="a run of ours, a folder or a hub name of a Hugging Face causal LM")
-    parser.add_argument("--state", type=Path, metavar="DIR", help="folder of what was learned (out-chat)")
+    parser.add_argument(
+        "--state", type=Path, metavar="DIR", help="folder of what was learned (out-chat); with --replay a new one"
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file with settings")
     parser.add_argument("--preset", metavar="NAME", help="settings from config/online/NAME.yaml, such as spec")
     parser.add_argument("--plain", action="store_true", help="no colours and tables; for pipes")
@@ -39,7 +41,12 @@ def add_chat(verbs: Any) -> None:
     what.add_argument(
         "--exam", type=Path, metavar="FILE", help="teach and ask the facts of a JSONL file, with a state of its own"
     )
-    what.add_argument("--replay", type=Path, metavar="FILE", help="tell a session.jsonl again and compare every reply")
+    what.add_argument(
+        "--replay",
+        type=Path,
+        metavar="FILE",
+        help="tell a session.jsonl again and compare every reply; with --state DIR, keep the chat in a new folder",
+    )
     what.add_argument("--make-base", "--make_base", action="store_true", help="make the small base, and stop")
     what.add_argument(
         "--export-adapter", "--export_adapter", type=Path, metavar="DIR", help="write what was learned in peft's format, and stop"
@@ -57,8 +64,8 @@ def start_chat(options: argparse.Namespace) -> int:
         raise ConfigError("--json is where an exam's results go: give --exam FILE, too")
     if options.chat_turns is not None and not options.exam:
         raise ConfigError("--chat-turns belongs to an exam: give --exam FILE, too")
-    if options.state and (options.exam or options.replay or options.make_base):
-        raise ConfigError("--state belongs to a chat: an exam and a replay have a state of their own")
+    if options.state and (options.exam or options.make_base):
+        raise ConfigError("--state belongs to a chat or to a replay: an exam has a state of its own")
     if options.fall_back and (options.exam or options.replay or options.make_base):
         raise ConfigError("--fall-back belongs to a chat: an exam and a replay have a state of their own")
     unknown = next((arg for arg in options.rest if "=" not in arg and "debug" not in arg), None)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..arguments import DEBUG
-from ..errors import WorldError
+from ..errors import ConfigError, WorldError
 from ..files import check_target, write_text
 from ..typed import to_mapping
 from .bases import Base, check_libraries, checkpoint_of, is_available
@@ -116,21 +116,30 @@ def take(options: argparse.Namespace, config: OnlineConfig, is_chosen: bool) -> 
 
 
 def tell_again(options: argparse.Namespace, config: OnlineConfig, is_chosen: bool) -> int:
-    """A session told again: exit code 1 where a reply or the adapter differs."""
+    """A session told again, and kept where a state folder is named: exit code 1 where a reply or the adapter differs."""
+    from .chat_lines import counted
     from .retelling import replay, unlike
+    from .state_view import stored_header
 
-    turns = different = 0
+    if options.state and stored_header(options.state) is not None:
+        raise ConfigError(f"{options.state} holds a chat already; name a new folder with --state for the one that is told again")
+    turns = different = gone = 0
     base = config.model.base_model_name if is_chosen else None
-    for line, turn, found in replay(options.replay, lambda stored: load(stored, is_chosen=True), base):
-        turns += 1
+    for line, turn, found in replay(options.replay, lambda stored: load(stored, is_chosen=True), base, options.state):
+        turns += turn is not None
+        gone += turn is None
         different += bool(found)
         if turn is not None and not found:
             said(f"{line['turn']}: the same")
         for difference in found:
             print(f"turn {line['turn']}: {difference}")
-    print(f"{turns} turns told again: {'every reply and adapter is the same' if not different else f'{different} differ'}")
+    left_out = f" ({gone} forgotten)" if gone else ""
+    differ = f"{different} {'differs' if different == 1 else 'differ'}"
+    print(f"{counted(turns, 'turn')} told again{left_out}: {'every reply and adapter is the same' if not different else differ}")
     if different and (made_with := unlike(options.replay)):
         print(f"it was made with {made_with}: there the last bits of a sum may be others")
+    if options.state:
+        said(f"kept in {options.state}; ockham chat --state {options.state} goes on from there")
     return 1 if different else 0
 
 

@@ -26,7 +26,7 @@ from .snapshots import what_went
 from .state_records import FactRow, Forgotten, Rebuilt, Rejected
 from .state_records import Turn as Kept
 from .state_view import stored_header
-from .store import StateFolder, check_free
+from .store import DAMAGED, StateFolder, check_free
 from .trainer import OnlineTrainer, Turn
 from .trimming import trim_state
 
@@ -201,6 +201,15 @@ class Session:
             raise
         self.rows = {row.id: row for row in self.store.facts()}
         return turn
+
+    def fall_back(self, adapter_sha256: str | None) -> Turn:
+        """Back to the newest state with this adapter, as opening a damaged folder does; the oldest where none has it."""
+        while self.store.previous() is not None:
+            self.store.undo(Kept(text="", reply="", kind="command", reason_code=DAMAGED))
+            self._take_up()
+            if self.store.state().adapter_sha256 == adapter_sha256:
+                break
+        return Turn(self.store.turn, "", kind="command", reason_code=DAMAGED)
 
     def _return(self, turn: int, place: tuple) -> None:
         """Something broke off: to the last turn that the folder has, which may be the one that was being committed."""

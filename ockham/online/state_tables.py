@@ -58,7 +58,8 @@ class StateTables:
             raise WorldError(f"{path} cannot be opened: {error}; end the program that has it open") from error
         except sqlite3.DatabaseError as error:
             self.close()
-            fix = f"put it back from a copy, or make the chat again with --replay {session_log.NAME}"
+            log = path.with_name(session_log.NAME)
+            fix = f"put it back from a copy, or make the chat again: ockham chat --replay {log} --state NEW"
             raise CheckpointError(f"{path} is damaged ({error}); {fix}") from error
         except BaseException:
             self.close()

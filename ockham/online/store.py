@@ -300,7 +300,7 @@ def _check_place(folder: Path) -> None:
         raise CheckpointError(f"{folder} is a file; name a folder for the chat's state")
     found = {path.name for path in folder.iterdir()} - {LOCK}
     if session_log.NAME in found:
-        fix = f"make the chat again with --replay {folder / session_log.NAME}, in another state folder"
+        fix = f"make the chat again: ockham chat --replay {folder / session_log.NAME} --state NEW"
         raise CheckpointError(f"{folder / state_tables.NAME} is missing; put it back from a copy, or {fix}")
     if found:
         raise CheckpointError(f"{folder} holds other files ({min(found)}, …) and no chat; name an empty or a new folder")
