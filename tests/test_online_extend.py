@@ -2,7 +2,28 @@
 
 import re
 
+import pytest
+import yaml
+
+from ockham.errors import ConfigError
 from ockham.online import weighting
+from ockham.online.detector import FactDetector
+from ockham.online.knowledge import Knowledge
+from ockham.online.settings import load_settings
+
+
+def test_patterns_of_ones_own_stand_before_the_built_in_ones_which_stay(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    votes = {"name": "votes", "pattern": r"(?P<subject>\w+) votes for (?P<value>\w+)", "relation": "votes_for", "exclusive": True}
+    mine.write_text(yaml.safe_dump({"fact_detection": {"more_patterns": [votes]}}), encoding="utf-8")
+    detection = load_settings(file=mine).fact_detection
+    detector = FactDetector(detection)
+    assert detector.detect("Ada votes for Blue.")[1].pattern == "votes"
+    assert detector.detect("Tom is my friend.")[1].pattern == "is_relation"
+    assert "votes for" in Knowledge(load_settings(file=mine)).memory.functional
+    mine.write_text(yaml.safe_dump({"fact_detection": {"more_patterns": [votes | {"name": "owns"}]}}), encoding="utf-8")
+    with pytest.raises(ConfigError, match="two patterns are called 'owns'"):
+        load_settings(file=mine)
 
 
 def test_the_page_runs_and_prints_what_it_says(root, tmp_path, monkeypatch, capsys):

@@ -50,7 +50,7 @@ class FactDetector:
 
     def __init__(self, settings: FactDetectionSettings) -> None:
         self.settings = settings
-        self.patterns = [_pattern(p, f"fact_detection.patterns[{i}]") for i, p in enumerate(settings.patterns)]
+        self.patterns = [_pattern(entry, key) for key, entry in settings.all_patterns()]
         self._questions = _compiled(settings.question_indicators, "fact_detection.question_indicators")
         self._ignored = _compiled(settings.ignored, "fact_detection.ignored")
         self._lead_ins = _compiled(settings.lead_ins, "fact_detection.lead_ins")

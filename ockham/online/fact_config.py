@@ -50,6 +50,7 @@ class FactDetectionSettings:
 
     enabled: bool = option(True, "without it every message is chat")
     patterns: tuple[Mapping[str, Any], ...] = option((), "name, pattern, relation, min_confidence of each, tried in order")
+    more_patterns: tuple[Mapping[str, Any], ...] = option((), "patterns of your own, tried before `patterns`")
     question_indicators: tuple[str, ...] = option((), "regular expressions; a message that one matches is a question")
     ignored: tuple[str, ...] = option((), "regular expressions; a sentence that one matches is no statement: requests, guesses")
     lead_ins: tuple[str, ...] = option((), "regular expressions; what is taken off the start of a sentence: Remember that")
@@ -59,8 +60,7 @@ class FactDetectionSettings:
 
     def __post_init__(self) -> None:
         names: list[str] = []
-        for index, entry in enumerate(self.patterns):
-            key = f"fact_detection.patterns[{index}]"
+        for key, entry in self.all_patterns():
             for needed in ("name", "pattern", "relation"):
                 if needed not in entry:
                     raise ConfigError(f"{key} needs the key {needed!r}, got {', '.join(entry) or 'nothing'}")
@@ -72,6 +72,11 @@ class FactDetectionSettings:
         check_regexes("fact_detection.question_indicators", self.question_indicators)
         check_regexes("fact_detection.ignored", self.ignored)
         check_regexes("fact_detection.lead_ins", self.lead_ins)
+
+    def all_patterns(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Every pattern in the order in which they are tried, with its key."""
+        lists = (("fact_detection.more_patterns", self.more_patterns), ("fact_detection.patterns", self.patterns))
+        return [(f"{key}[{index}]", entry) for key, entries in lists for index, entry in enumerate(entries)]
 
 
 @dataclass(frozen=True, kw_only=True)

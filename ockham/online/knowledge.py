@@ -31,7 +31,8 @@ class Knowledge:
         self.records: dict[str, dict[str, Any]] = {}  # what /why shows, by id
         self.session: dict[str, Any] = dict(NOTHING_SPENT)  # since the chat was opened
         self.is_measure_due = False  # of the metrics; a message that teaches puts it off
-        self.memory = FactMemory(self.config.fact_memory, functional_relations(self.config.fact_detection.patterns))
+        patterns = [entry for _, entry in self.config.fact_detection.all_patterns()]
+        self.memory = FactMemory(self.config.fact_memory, functional_relations(patterns))
 
     def rng(self) -> random.Random:
         """The random numbers of the next lesson."""

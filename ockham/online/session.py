@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class Session:
         self.base_sha256 = self.store.header["base_sha256"]
         if self.store.is_new:
             self.store.begin(self._adapter(), self.trainer.known.state_dict(), self.trainer.metrics.state_dict())
-        elif differing := [key for key in self.store.differing() if key not in MOVABLE]:
+        elif differing := [key for key in self.store.differing(_up_to_date) if key not in MOVABLE]:
             named = ", ".join(differing[:3]) + (", …" if len(differing) > 3 else "")
             raise ConfigError(
                 f"{folder} was begun with other settings ({named}); leave them out to go on with its own, or name another folder "
@@ -300,6 +300,11 @@ def header(base: Base, config: OnlineConfig) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
     }
+
+
+def _up_to_date(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of a folder that is older than some keys: these have their defaults."""
+    return to_mapping(from_mapping(OnlineConfig, settings))
 
 
 def make_trainer(base: Base, config: OnlineConfig) -> OnlineTrainer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,10 @@ class StateView:
         found = self.tables.one("SELECT header FROM header")
         return self.given if found is None else json.loads(found)
 
-    def differing(self) -> list[str]:
-        """Dotted config keys whose values are not those that the session was begun with."""
-        return sorted(_differing(self.header["config"], json.loads(dumps(self.given["config"]))))
+    def differing(self, read: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict) -> list[str]:
+        """Dotted config keys whose values are not those that the session was begun with; `read` brings those up to date."""
+        begun = json.loads(dumps(dict(read(self.header["config"]))))
+        return sorted(_differing(begun, json.loads(dumps(self.given["config"]))))
 
     @property
     def turn(self) -> int:
