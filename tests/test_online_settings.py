@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from ockham.errors import ConfigError
+from ockham.online import regex_time
 from ockham.online.config import AdaptiveOptimizerSettings, OnlineConfig
-from ockham.online.settings import LEAVES, PRESETS, load_settings, preset_names, read_file
+from ockham.online.settings import LEAVES, PRESETS, expressions, load_settings, preset_names, read_file
 from ockham.typed import plain, to_mapping
 
 # Lists that only default.yaml has; every other key has the same value there as in the dataclasses.
@@ -226,6 +227,28 @@ def test_a_wrong_line_is_named_with_its_file(written, text, said, line):
     message = refused(file=written(text))
     assert said in message
     assert message.endswith(f"mine.yaml:{line})")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("fact_detection.more_patterns", r"[{name: mine, relation: r, pattern: '(\w+\s?)+ votes (?P<value>\w+)$'}]", "(mine)"),
+        ("fact_detection.ignored", r"['^no$', '^(k|kk)+m']", "[1]"),
+        ("safety.personal_patterns", "{plate: '(.*)*q'}", "(plate)"),
+    ],
+)
+def test_an_expression_that_takes_for_ever_is_refused_by_name(monkeypatch, key, value, named):
+    monkeypatch.setattr(regex_time, "SECONDS", 1.0)
+    with pytest.raises(ConfigError, match=re.escape(key)) as error:
+        load_settings(overrides=[f"{key}={value}"])
+    for said in (named, "takes for ever on some texts", "command line"):
+        assert said in str(error.value)
+
+
+def test_all_built_in_expressions_end_in_good_time():
+    found = expressions(load_settings())
+    assert len(found) > 40
+    regex_time.check_times(found)
 
 
 def test_a_missing_file_and_an_unknown_preset_are_said_so(tmp_path):

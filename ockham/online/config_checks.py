@@ -84,8 +84,8 @@ def check_classes(key: str, values: Iterable[str]) -> None:
 def compiled(pattern: Any, key: str) -> re.Pattern[str]:
     """The regular expression, compiled without regard to case.
 
-    Raises ConfigError naming the key, the expression, the position and the reason. That an expression ends in good time is not
-    checked: nested quantifiers, as in (a+)+, can take for ever on a long message.
+    Raises ConfigError naming the key, the expression, the position and the reason. Whether it ends in good time is tried where
+    settings are read (regex_time.py).
     """
     if not isinstance(pattern, str) or not pattern:
         raise ConfigError(f"{key} must be a regular expression, got {pattern!r}")

@@ -19,6 +19,7 @@ from ..document import Document, shown
 from ..errors import ConfigError, PresetError, nearest
 from ..typed import Leaf, check_range, coerce, from_mapping, leaves
 from .config import OnlineConfig
+from .regex_time import check_times
 
 PRESETS = CONFIG_DIR / "online"
 DEFAULT = "default"
@@ -56,10 +57,23 @@ def load_settings(preset: str | None = None, file: Path | None = None, overrides
         said |= read_file(path)
     for override in overrides:
         said |= read_override(override, said)
+    own = {key for key, word in said.items() if word.document is None or word.document.path == file}
     try:
-        return from_mapping(OnlineConfig, nested({key: word.value for key, word in said.items()}))
+        config = from_mapping(OnlineConfig, nested({key: word.value for key, word in said.items()}))
+        check_times({at: regex for at, regex in expressions(config).items() if re.split(r"[\[ ]", at)[0] in own})
+        return config
     except ConfigError as error:
         raise ConfigError(located(str(error), said)) from error
+
+
+def expressions(config: OnlineConfig) -> dict[str, str]:
+    """Every regular expression of the settings, by its key and place."""
+    detection, safety = config.fact_detection, config.safety
+    found = {f"{key}.pattern ({entry['name']})": entry["pattern"] for key, entry in detection.all_patterns()}
+    lists = {f"fact_detection.{name}": getattr(detection, name) for name in ("question_indicators", "ignored", "lead_ins")}
+    lists["safety.instruction_patterns"] = safety.instruction_patterns
+    found |= {f"{key}[{i}]": regex for key, regexes in lists.items() for i, regex in enumerate(regexes)}
+    return found | {f"safety.personal_patterns ({name})": regex for name, regex in safety.personal_patterns.items()}
 
 
 def preset_names() -> list[str]:
