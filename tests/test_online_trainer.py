@@ -13,9 +13,8 @@ from online_bases import PlainRow, tiny_ours, tiny_qwen
 from online_chats import lively, load, settings, sha, tell, trainer
 
 from ockham.errors import ConfigError
-from ockham.memory import REJECTED_COMPLEXITY, REJECTED_QUALITY
-from ockham.online.chat_lines import told_lines, why_lines
-from ockham.online.learning import Learner
+from ockham.memory import REJECTED_COMPLEXITY
+from ockham.online.chat_lines import why_lines
 from ockham.online.lessons import Lesson
 from ockham.plugins.gate import SKIPPED
 

@@ -32,7 +32,7 @@ Retold = tuple[dict[str, Any], Turn | None, Sequence[str]]
 def replay(path: Path, load: LoadBase, base: str | None = None, folder: Path | None = None) -> Iterator[Retold]:
     """Tells a log again: for each of its turns the line, what came of it now (None for a tombstone), and what differs.
 
-    `base`: where the session's base lies now, if it was moved. `folder`: a new state folder that keeps the chat. A tombstone is only
+    `base`: where the session's base lies now, if it was moved. `folder`: a new one that keeps the chat. A tombstone is only
     an id that is taken, and nothing from before it can be undone; that of a fact that was rejected is a message that taught
     nothing. Meanwhile torch has the session's number of threads, on which the last bits of a sum depend. Raises CheckpointError
     for a log that is damaged or of another base.

@@ -162,10 +162,6 @@ class OnlineTrainer:
         """The metrics so far with a measurement of the model as it is now; the chat's own stay as they are."""
         tracker = MetricsTracker(self.config.metrics)
         tracker.load_state_dict(self.metrics.state_dict())
-        if tracker.stability.first is None:  # nothing was measured yet: against the base, then
-            with self.adapter.disabled():
-                losses = self.learner.anchor_losses(self.config.anchors.prompts)
-            tracker.refer_to(losses)
         tracker.record(self.known.clock, probe=self.teacher.probe)
         return tracker
 

@@ -82,11 +82,6 @@ class MetricsTracker:
         self.rows: list[dict[str, Any]] = []
         self._running: dict[str, Running] = {}
 
-    def refer_to(self, token_losses: Tensor) -> None:
-        """What the model's figures are compared with, where nothing was measured yet: the base's losses, as in `Probe`."""
-        self.stability.measure(token_losses, 0.0)
-        self.forgetting.measure(0, {}, float((-token_losses).exp().mean()))
-
     def is_due(self, turn: int) -> bool:
         """Whether a probe is due: every `interval`-th turn."""
         return turn > 0 and turn % self.settings.interval == 0
