@@ -25,7 +25,7 @@ def learned_unasked() -> tuple[Counter[str], Counter[str]]:
     for line in HELD_OUT.read_text(encoding="utf-8").splitlines():
         attack = json.loads(line)
         message, words = attack["message"], safety.learnable(attack["message"])
-        infos = detector.detect_all(words) if words and not detector.is_question(message) else []
+        infos = detector.detect_all(words) if words else []
         told[attack["kind"]] += 1
         learned[attack["kind"]] += any(not safety.risks(message, info) for info in infos)
     return learned, told

@@ -184,18 +184,23 @@ def test_a_session_with_a_rejected_fact_replays_and_goes_on_as_if_it_had_been_sm
     assert [turn for turn, _ in differences(chat.store.folder)] == [2]
 
 
-@pytest.mark.parametrize("how", ["learned and undone", "trained on"])
-def test_what_is_rejected_is_forgotten_where_more_rests_on_it(open_chat, how):
-    chat = open_chat("chat", "training.self_train=true" if how == "trained on" else SHORT)
-    after = ["Is bob@x.org ok?"] if how == "trained on" else ["/confirm", "/undo"]
-    tell(chat, "Tom is my friend.", "My email is bob@x.org.", *after)
+@pytest.mark.parametrize(
+    ("waits", "after", "options"),
+    [
+        ("My email is bob@x.org.", ["/confirm", "/undo"], [SHORT]),
+        ("Anna lives in Oslo.", ["Is Anna in Oslo?"], ["training.self_train=true", "safety.max_facts_per_session=1"]),
+    ],
+)
+def test_what_is_rejected_is_forgotten_where_more_rests_on_it(open_chat, waits, after, options):
+    chat = open_chat("chat", *options)
+    tell(chat, "Tom is my friend.", waits, *after)
     assert [row.state for row in chat.facts()] == ["active", "pending"]
     hashes = {turn["adapter_sha256"] for turn in chat.store.turns()[1:]}
     chat.say("/reject f2")
-    assert b"bob@x" not in contents(chat.store.folder)
+    assert not any(word in contents(chat.store.folder) for word in (b"bob@x", b"Oslo"))
     with pytest.raises(ConfigError, match="nothing to undo: a fact was forgotten"):
         chat.say("/undo")
-    never = open_chat("never", *(["training.self_train=true"] if how == "trained on" else [SHORT]))
+    never = open_chat("never", *options)
     tell(never, "Tom is my friend.")
     assert sha(chat) == sha(never)
     assert len(hashes) > 1

@@ -309,7 +309,7 @@ def test_broken_tables_are_told_with_the_way_out(chat):
     chat.close()
     db = chat.folder / "state.db"
     db.write_bytes(b"SQLite format 3\0" + b"x" * 5000)
-    with pytest.raises(CheckpointError, match=r"state.db is damaged .*--replay session.jsonl"):
+    with pytest.raises(CheckpointError, match=r"state.db is damaged .*--replay .*session.jsonl --state NEW"):
         begun(chat.folder)
     db.unlink()
     with pytest.raises(CheckpointError, match=r"state.db is missing; .*--replay"):
