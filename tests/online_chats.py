@@ -17,6 +17,7 @@ QUICK = (
     "commit.kl_budget=null",
     "commit.min_prob=0",
     "training.iterations_per_fact=2",
+    "training.supersede_iterations=2",
     "training.forms_per_step=2",
     "anchors.per_step=2",
     "anchors.siblings=1",

@@ -470,6 +470,12 @@ def test_a_contradiction_is_seen_across_wordings(chat, first, second):
     assert [(fact.fact_text, fact.superseded[0]["fact_text"]) for fact in chat.memory.facts] == [(second, first)]
 
 
+def test_what_takes_an_answers_place_may_take_more_steps(base):
+    chat = trainer(base, "training.supersede_iterations=5")
+    told = [chat.take(f"Anna lives in {place}.").facts[0]["steps"] for place in ("Oslo", "Rome")]
+    assert told == [2, 5]
+
+
 def test_the_same_fact_in_another_wording_is_no_contradiction(chat):
     tell(chat, "Blim is the capital of Zorland.", "Zorland's capital is Blim.")
     assert [(fact.turns_seen, fact.superseded) for fact in chat.memory.facts] == [(2, ())]

@@ -157,6 +157,7 @@ class TrainingSettings:
         "what is trained on: the message as it was said, with its pronouns turned round, as questions and answers",
     )
     questions: QuestionLimits = field(default_factory=QuestionLimits)
+    supersede_iterations: int = option(60, "most steps for a fact in another's place, if that is more", low=1)
     supersede_max_prob: float = option(
         0.05,
         "what takes an answer's place is trained until its probability is 1 - this, if that is more than target_prob; where the "

@@ -156,7 +156,11 @@ class Teacher:
                 found += [draw.choice(kept[fact.id])] if kept[fact.id] else []
             return found
 
-        target = settings.training.target_prob
+        training = settings.training
+        target, most = training.target_prob, training.iterations_per_fact
+        if is_superseding:
+            target = max(target, 1 - training.supersede_max_prob)
+            most = max(most, training.supersede_iterations)
         return Lesson(
             self.forms(info),
             info.entities,
@@ -165,7 +169,8 @@ class Teacher:
             context=self._context(info, is_superseding),
             repetition_count=stored.turns_seen,
             importance=memory.relative_importance(stored),
-            target_prob=max(target, 1 - settings.training.supersede_max_prob) if is_superseding else target,
+            target_prob=target,
+            steps=most,
         )
 
     def _context(self, info: FactInfo, is_superseding: bool) -> str:
