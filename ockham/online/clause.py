@@ -132,7 +132,7 @@ def implied(c: Clause) -> list[Clause]:
     """
     if (found := NAMED_THING.fullmatch(c.value)) and c.base == "have":
         return [Clause(f"{phrases.possessive(c.subject)} {found['thing']}", "is", "called", found["name"])]
-    if found := re.fullmatch(r"(?P<kin>(?:my|our) (?P<noun>[\w-]+)) (?P<name>(?-i:[^\W\d_a-z]).*)", c.subject, re.IGNORECASE):
+    if found := re.fullmatch(r"(?P<kin>(?:my|our) [\w-]+) (?P<name>(?-i:[^\W\d_a-z]).*)", c.subject, re.IGNORECASE):
         return [Clause(found[part], c.verb, c.particle, c.value) for part in ("kin", "name")] if "'" not in c.subject else []
     if not c.is_copula or c.particle:
         return []

@@ -28,7 +28,7 @@ AS_TOLD = "as told"  # pattern and relation of a statement that no pattern fits
 NEXT_CLAUSE = re.compile(r",? (?:and|but|so|because) ")
 PRONOUN = re.compile(r"(?:he|she|it|they|his|her|its|their)\b", re.IGNORECASE)
 # A clause with a subject of its own; one without begins with a verb, and has the subject of the clause before it.
-OWN_SUBJECT = re.compile(r"(?:I|he|she|it|they|we|the|an?|my|our|his|her|their)\b|(?-i:[^\W\d_a-z])", re.IGNORECASE)
+OWN_SUBJECT = re.compile(r"(?:I|we|the|an?|my|our)\b|(?-i:[^\W\d_a-z])", re.IGNORECASE)
 CONTRACTIONS = (
     (re.compile(r"^I['’]?m(?= )", re.IGNORECASE), "I am"),
     (re.compile(r"^we['’]re(?= )", re.IGNORECASE), "we are"),

@@ -157,10 +157,10 @@ class Teacher:
             return found
 
         training = settings.training
-        target, most = training.target_prob, training.iterations_per_fact
+        target, steps = training.target_prob, None
         if is_superseding:
             target = max(target, 1 - training.supersede_max_prob)
-            most = max(most, training.supersede_iterations)
+            steps = max(training.iterations_per_fact, training.supersede_iterations)
         return Lesson(
             self.forms(info),
             info.entities,
@@ -170,7 +170,7 @@ class Teacher:
             repetition_count=stored.turns_seen,
             importance=memory.relative_importance(stored),
             target_prob=target,
-            steps=most,
+            steps=steps,
         )
 
     def _context(self, info: FactInfo, is_superseding: bool) -> str:
